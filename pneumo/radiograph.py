@@ -1,0 +1,299 @@
+"""From bytes, a file or an array to a `Radiograph`. Every refusal of an input is here."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from pneumo.errors import RadiographSizeError, UnreadableRadiograph
+
+MIN_SIDE = 64
+"""Shortest accepted side, in pixels."""
+MAX_PIXELS = 50_000_000
+"""Largest accepted area, in pixels."""
+MAX_BYTES = 64 * 2**20
+"""Largest accepted file, in bytes."""
+SUFFIXES = (".jpg", ".jpeg", ".png")
+"""File name endings under which a folder is searched for radiographs."""
+
+TRAINING_SIDE = 224
+"""Side, in pixels, of the squares in which all training images are stored."""
+
+# What Pillow raises for data that is not what its header says.
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+_SIGNATURES = (
+    (b"GIF87a", "a GIF"),
+    (b"GIF89a", "a GIF"),
+    (b"%PDF", "a PDF"),
+    (b"BM", "a BMP"),
+    (b"II*\x00", "a TIFF"),
+    (b"MM\x00*", "a TIFF"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x00\x00\x01\x00", "an icon"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000"),
+    (b"\x00\x00\x00\x0cjP", "a JPEG 2000"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Radiograph:
+    """One radiograph, decoded.
+
+    Attributes
+    ----------
+    pixels : numpy.ndarray of uint8, shape (height, width)
+        Gray values, 0 (black) to 255 (white), upright: an EXIF rotation is already applied.
+    name : str
+        The file's name without its folder, or "array".
+    format : str
+        "JPEG", "PNG" or "array".
+    sha256 : str
+        SHA-256 of the bytes that came in, hexadecimal.
+    notes : tuple of str
+        What a reader should know about the conversion to 8-bit gray, one sentence each.
+    """
+
+    pixels: np.ndarray = field(repr=False)
+    name: str
+    format: str
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return int(self.pixels.shape[1])
+
+
+def read_radiograph(source: bytes | str | Path | np.ndarray, name: str | None = None) -> Radiograph:
+    """Decode one radiograph.
+
+    Parameters
+    ----------
+    source : bytes, str, Path or numpy.ndarray
+        The content of a JPEG or PNG file, the path of one, or gray values as an array of shape
+        (height, width), uint8 or uint16.
+    name : str, optional
+        What to call the image in messages. Default: the file's name.
+
+    Returns
+    -------
+    Radiograph
+
+    Raises
+    ------
+    UnreadableRadiograph
+        If it is not one still JPEG or PNG that decodes completely, or the file cannot be opened.
+    RadiographSizeError
+        If a side is shorter than 64 pixels, the area exceeds 50 megapixels, or the file 64 MiB.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, name or "array")
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        name = name or path.name
+        try:
+            # The size first, so that a file too large is never read.
+            _check_bytes(path.stat().st_size, name)
+            source = path.read_bytes()
+        except OSError as error:
+            raise UnreadableRadiograph(
+                f"A radiograph must be a file that can be opened; {name}: {error.strerror or error}. "
+                "Check the path."
+            ) from error
+    name = name or "upload"
+    _check_bytes(len(source), name)
+    _check_signature(source, name)
+    return _decode(source, name)
+
+
+def resize_gray(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resize gray values to the square that a network sees. Training and serving both call this.
+
+    All training images were reduced to 224 x 224 when the data was stored, so a larger radiograph is
+    first reduced to that by area averaging; `cv2.resize` from there is then the same step as in training.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray of uint8, shape (height, width)
+    size : int
+        Side of the result in pixels.
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (size, size)
+    """
+    height, width = pixels.shape
+    if min(height, width) >= TRAINING_SIDE and max(height, width) > TRAINING_SIDE:
+        pixels = cv2.resize(pixels, (TRAINING_SIDE, TRAINING_SIDE), interpolation=cv2.INTER_AREA)
+    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def scale_gray(pixels: np.ndarray) -> np.ndarray:
+    """Gray values 0 to 255 of shape (..., height, width) to float32 0 to 1 of shape (..., height, width, 1)."""
+    return (np.asarray(pixels, np.float32) / np.float32(255))[..., np.newaxis]
+
+
+PREPROCESSING = "gray-linear-255"
+"""Name, in manifest.json, of what `preprocess` does. Change it whenever the result changes."""
+
+
+def preprocess(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Gray values of any size to the input of a network.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray of uint8, shape (height, width)
+    size : int
+        Side of the network's input in pixels.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (size, size, 1), values 0 to 1
+    """
+    return scale_gray(resize_gray(pixels, size))
+
+
+def _check_bytes(size: int, name: str) -> None:
+    if size == 0:
+        raise UnreadableRadiograph(
+            f"A radiograph must be a JPEG or PNG file; {name} is empty (0 bytes). Export or copy it again."
+        )
+    if size > MAX_BYTES:
+        raise RadiographSizeError(
+            f"A file may have at most {MAX_BYTES // 2**20} MiB; {name} has {size / 2**20:.0f} MiB. "
+            "Export it as JPEG or at a lower resolution."
+        )
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise RadiographSizeError(
+            f"A radiograph must be at least {MIN_SIDE} pixels on each side; {name} is {width} x {height}. "
+            "Use the original, not a thumbnail."
+        )
+    if width * height > MAX_PIXELS:
+        raise RadiographSizeError(
+            f"A radiograph may have at most {MAX_PIXELS // 10**6} megapixels; {name} has "
+            f"{width * height / 1e6:,.0f} ({width} x {height}). Export it at a lower resolution."
+        )
+
+
+def _check_signature(data: bytes, name: str) -> None:
+    if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
+        return
+    raise UnreadableRadiograph(
+        f"A radiograph must be a JPEG or PNG image; {name} is {_kind_of(data)}. Export it as JPEG or PNG."
+    )
+
+
+def _kind_of(data: bytes) -> str:
+    """Name what a file is that is neither JPEG nor PNG, with its article."""
+    for signature, kind in _SIGNATURES:
+        if data.startswith(signature):
+            return kind
+    if data[128:132] == b"DICM":
+        return "a DICOM file"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "a WebP"
+    if data[4:8] == b"ftyp":
+        return "a HEIC, AVIF or video file"
+    try:
+        text = data[:4096].decode("utf-8", errors="strict" if len(data) <= 4096 else "ignore")
+    except UnicodeDecodeError:
+        return "of another kind, or damaged at its start"
+    if "<svg" in text.lower():
+        return "an SVG drawing"
+    if not any(character < " " and character not in "\t\r\n\f" for character in text):
+        return "a text file"
+    return "of another kind, or damaged at its start"
+
+
+def _decode(data: bytes, name: str) -> Radiograph:
+    try:
+        # MPO is a JPEG with a second image behind it, as telephones write it; the first is the photograph.
+        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "MPO"))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise RadiographSizeError(
+            f"A radiograph may have at most {MAX_PIXELS // 10**6} megapixels; {name} announces far more "
+            "(a decompression bomb). Export it at a lower resolution."
+        ) from error
+    except _DECODING_ERRORS as error:
+        raise _damaged(name) from error
+    with image:
+        _check_size(*image.size, name)
+        if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
+            raise UnreadableRadiograph(
+                f"A radiograph must be a still image; {name} is an animation of {image.n_frames} frames. "
+                "Export the one frame to be read."
+            )
+        try:
+            # A colour JPEG of a gray image needs only its luminance decoded.
+            image.draft("L", image.size)
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            pixels, notes = _to_gray(upright)
+        except _DECODING_ERRORS as error:
+            raise _damaged(name) from error
+        form = "PNG" if image.format == "PNG" else "JPEG"
+    return Radiograph(pixels, name, form, hashlib.sha256(data).hexdigest(), notes)
+
+
+def _damaged(name: str) -> UnreadableRadiograph:
+    return UnreadableRadiograph(
+        f"A radiograph must decode completely; {name} is truncated or damaged. Copy or export it again."
+    )
+
+
+def _to_gray(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
+    if image.mode.startswith("I"):
+        return _to_8_bit(np.asarray(image))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+        return np.array(image.convert("L")), ("Transparent parts were taken as black.",)
+    return np.array(image.convert("L")), ()
+
+
+def _to_8_bit(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """16-bit gray values to 8 bits, by a fixed rule, so that exposure is not altered image by image."""
+    values = np.clip(values, 0, 65535)
+    if values.max(initial=0) < 4096:
+        return (values / 16).astype(np.uint8), ("Its 16-bit values are all below 4096 and were read as 12-bit.",)
+    return (values / 257).round().astype(np.uint8), ()
+
+
+def _from_array(values: np.ndarray, name: str) -> Radiograph:
+    if values.ndim != 2 or values.dtype not in (np.uint8, np.uint16):
+        raise UnreadableRadiograph(
+            "An array must have the shape (height, width) and the type uint8 or uint16; received "
+            f"{values.shape} of {values.dtype}. Convert it to gray values first."
+        )
+    _check_size(values.shape[1], values.shape[0], name)
+    digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+    pixels, notes = _to_8_bit(values) if values.dtype == np.uint16 else (values.copy(), ())
+    return Radiograph(pixels, name, "array", digest, notes)

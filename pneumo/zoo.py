@@ -1,0 +1,150 @@
+"""The architectures by name: one registry, one builder each. All are Keras 3 Functional models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pneumo.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    import keras
+
+CLASS_NAMES = ("NORMAL", "PNEUMONIA")
+"""Names of the classes by number; every network's sigmoid is the probability of the second."""
+
+FILTERS = (32, 64, 64, 128, 256)
+"""Filters of the five convolution blocks."""
+DROPOUT = (0.0, 0.1, 0.0, 0.2, 0.2)
+"""Dropout rate in each of the five convolution blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """One architecture of the zoo.
+
+    Attributes
+    ----------
+    name : str
+        Its key in the registry, in file names and in JSON.
+    title : str
+        How it is called on the page and in tables.
+    parameters : int
+        Number of parameters at the default input of 150 x 150 x 1.
+    summary : str
+        One line on what it is.
+    head : callable
+        Takes the feature map of the last block, a Keras tensor of shape (batch, rows, columns, filters),
+        and returns a tensor of shape (batch, features).
+    """
+
+    name: str
+    title: str
+    parameters: int
+    summary: str
+    head: Callable
+
+
+SALIENCY_LAYER = "conv5"
+"""Name of the last convolution in every architecture, where class activation maps are taken."""
+
+
+def _flat(features):
+    from keras import layers
+
+    return layers.Flatten(name="flatten")(features)
+
+
+def _recurrent(cell: str) -> Callable:
+    def head(features):
+        from keras import layers
+
+        layer = getattr(layers, cell)
+        _, rows, columns, filters = features.shape
+        # Each row of the feature map is one step: the head reads the radiograph from top to bottom.
+        x = layers.Reshape((rows, columns * filters), name="rows")(features)
+        x = layer(128, return_sequences=True, name="recurrent1")(x)
+        return layer(64, name="recurrent2")(x)
+
+    return head
+
+
+ARCHITECTURES = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture("cnn", "CNN", 1_246_401, "five convolution blocks, then a dense layer", _flat),
+        Architecture(
+            "cnn_lstm",
+            "CNN-LSTM",
+            1_206_209,
+            "five convolution blocks, then two LSTM layers that read the feature map row by row",
+            _recurrent("LSTM"),
+        ),
+        Architecture(
+            "cnn_rnn",
+            "CNN-RNN",
+            628_097,
+            "five convolution blocks, then two simple recurrent layers that read the feature map row by row",
+            _recurrent("SimpleRNN"),
+        ),
+    )
+}
+"""All architectures by name."""
+
+
+def architecture(name: str) -> Architecture:
+    """Look up an architecture.
+
+    Raises
+    ------
+    UnknownNameError
+        If the zoo has none of that name.
+    """
+    try:
+        return ARCHITECTURES[name]
+    except KeyError:
+        raise UnknownNameError(
+            f"A network must be one of {', '.join(ARCHITECTURES)}; received {name!r}. Correct the name."
+        ) from None
+
+
+def build(name: str, input_size: int = 150, filters: tuple[int, ...] = FILTERS) -> keras.Model:
+    """Build a network with fresh weights.
+
+    Parameters
+    ----------
+    name : str
+        One of `ARCHITECTURES`.
+    input_size : int
+        Side of the square input in pixels; the input is (input_size, input_size, 1), values 0 to 1.
+    filters : tuple of int
+        Filters of the five convolution blocks. Fewer make the small networks of the tests.
+
+    Returns
+    -------
+    keras.Model
+        Functional; its output of shape (batch, 1) is the probability of pneumonia, 0 to 1.
+
+    Raises
+    ------
+    UnknownNameError
+        If the zoo has none of that name.
+    """
+    design = architecture(name)
+    import keras
+    from keras import layers
+
+    inputs = keras.Input((input_size, input_size, 1), name="radiograph")
+    x = inputs
+    for number, (count, rate) in enumerate(zip(filters, DROPOUT, strict=True), start=1):
+        x = layers.Conv2D(count, 3, padding="same", activation="relu", name=f"conv{number}")(x)
+        if rate:
+            x = layers.Dropout(rate, name=f"dropout{number}")(x)
+        x = layers.BatchNormalization(name=f"norm{number}")(x)
+        x = layers.MaxPooling2D(2, padding="same", name=f"pool{number}")(x)
+    x = design.head(x)
+    x = layers.Dense(128, activation="relu", name="dense")(x)
+    x = layers.Dropout(0.2, name="dropout_dense")(x)
+    outputs = layers.Dense(1, activation="sigmoid", name="probability")(x)
+    return keras.Model(inputs, outputs, name=name)

@@ -1,0 +1,1 @@
+"""What makes the bundle: data, training, evaluation, figures. See `python -m training --help`."""

@@ -1,0 +1,103 @@
+"""The command line of the training package: `python -m training data|train|bundle|evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from pneumo.errors import PneumoError
+from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
+from training.recipes import RECIPES, recipe
+from training.sources import HUB_DATASET
+
+RUNS = Path("runs")
+"""Where trainings are kept until they are bundled."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return the exit status, 0 for success, 1 for bad input, 130 for an interruption."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except PneumoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on from the last finished epoch.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    data = commands.add_parser("data", help="check the images, split them by patient, draw them")
+    source = data.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "location", nargs="?", help="folder of {train,val,test}/{NORMAL,PNEUMONIA}, or Kaggle's archive.zip"
+    )
+    source.add_argument(
+        "--from-hub",
+        nargs="?",
+        const=HUB_DATASET,
+        metavar="OWNER/NAME[@REVISION]",
+        help=f"a data set on the Hugging Face Hub (default {HUB_DATASET})",
+    )
+    data.add_argument("--seed", type=int, default=0, help="seed of the choice of validation patients (default 0)")
+    data.add_argument("--out", type=Path, default=RUNS / "data", help="folder for manifest and figures")
+    data.set_defaults(run=_data)
+
+    train = commands.add_parser("train", help="train networks, or go on with an interrupted training")
+    train.add_argument("--network", nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES))
+    train.add_argument("--recipe", choices=RECIPES, default="reference")
+    train.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="replace fields of the recipe")
+    train.add_argument("--data", type=Path, default=RUNS / "data" / "dataset.json", help="manifest of the data")
+    train.add_argument("--out", type=Path, help="folder of the run (default runs/RECIPE)")
+    train.set_defaults(run=_train)
+    return parser
+
+
+def _data(options: argparse.Namespace) -> None:
+    from training import figures
+    from training.dataset import SPLITS, build_dataset
+    from training.sources import open_source
+
+    source = open_source(f"hub:{options.from_hub}" if options.from_hub else options.location)
+    dataset = build_dataset(source, options.seed)
+    dataset.save(options.out / "dataset.json")
+    for item in dataset.left_out:
+        print(f"left out: {item.file}: {item.reason}")
+    for note in dataset.notes:
+        print(f"note: {note}")
+    print(f"\n{'split':<12}{'patients':>9}" + "".join(f"{label:>11}" for label in CLASS_NAMES))
+    for split in SPLITS:
+        patients = len({image.patient for image in dataset.split(split)})
+        print(f"{split:<12}{patients:>9}" + "".join(f"{n:>11}" for n in dataset.counts()[split].values()))
+    print(f"\n{len(dataset.images)} images used, {len(dataset.left_out)} left out; fingerprint {dataset.fingerprint}")
+    figures.class_distribution(dataset, options.out / "class_distribution.png")
+    figures.samples(dataset, source, options.out / "samples.png")
+    print(f"Wrote dataset.json, class_distribution.png and samples.png to {options.out}.")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from training import runs
+
+    overrides = dict(_override(item) for item in options.set)
+    chosen = recipe(options.recipe, **overrides)
+    folder = options.out or RUNS / options.recipe
+    for network in options.network:
+        runs.train_run(network, options.recipe, chosen, options.data, folder / network, Console(stderr=True))
+        print(f"{network}: trained; weights and history are in {folder / network}.")
+
+
+def _override(item: str) -> tuple[str, object]:
+    name, _, text = item.partition("=")
+    try:
+        return name, ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return name, text

@@ -1,0 +1,302 @@
+"""The training loop: callbacks, resume, history."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pneumo.radiograph import scale_gray
+from pneumo.zoo import build
+from training.balance import Balanced, balance
+from training.errors import TrainingError
+from training.recipes import Recipe
+
+BEST = "best.keras"
+"""The network after the epoch with the highest validation AUC (of equals, the lowest validation loss)."""
+LAST = "last.keras"
+"""The network after the last epoch."""
+_STATE = "state.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images and labels of one split.
+
+    Attributes
+    ----------
+    pixels : numpy.ndarray of uint8, shape (n, size, size)
+    labels : numpy.ndarray of uint8, shape (n,)
+        0 normal, 1 pneumonia.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over pixels and labels."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes())
+        digest.update(np.ascontiguousarray(self.labels).tobytes())
+        return digest.hexdigest()
+
+
+def batches(images: Balanced, recipe: Recipe, first_epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Endless augmented batches, epoch after epoch.
+
+    An epoch's order and transforms depend on the recipe's seed and the epoch's number alone, so that a
+    training that resumes sees what it would have seen.
+    """
+    epoch = first_epoch
+    while True:
+        generator = np.random.default_rng((recipe.seed, epoch))
+        order = generator.permutation(len(images.labels))
+        for start in range(0, len(order), recipe.batch_size):
+            chosen = order[start : start + recipe.batch_size]
+            labels = images.labels[chosen].astype(np.float32)[:, np.newaxis]
+            batch = (scale_gray(recipe.augmentation.apply(images.images[chosen], generator)), labels)
+            if images.class_weights is not None:
+                weights = images.class_weights
+                batch += (np.array([weights[int(label)] for label in labels[:, 0]], np.float32),)
+            yield batch
+        epoch += 1
+
+
+def train(
+    network: str,
+    recipe: Recipe,
+    training: Images,
+    validation: Images,
+    folder: Path,
+    console: Console | None = None,
+) -> list[dict[str, float]]:
+    """Train one network, or go on with a training that was interrupted.
+
+    After each epoch the folder holds the best and the last weights, the history as CSV and JSON, and
+    the full state. If it holds the state of the same training, that is continued, and the result equals
+    that of an uninterrupted training.
+
+    Parameters
+    ----------
+    network : str
+        Name in `pneumo.zoo`.
+    recipe : Recipe
+    training, validation : Images
+        Only the training images are balanced and augmented.
+    folder : Path
+        Where everything is written.
+    console : rich.console.Console, optional
+        Where progress is shown. Default: standard error.
+
+    Returns
+    -------
+    list of dict
+        One row an epoch: epoch, loss, accuracy, auc, val_loss, val_accuracy, val_auc, learning_rate, seconds.
+
+    Raises
+    ------
+    TrainingError
+        If the folder holds the state of another training.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(recipe.seed)
+    tf.config.experimental.enable_op_determinism()
+    model = build(network, recipe.input_size, recipe.filters)
+    optimizer = keras.optimizers.get(
+        {"class_name": recipe.optimizer, "config": {"learning_rate": recipe.learning_rate}}
+    )
+    model.compile(
+        optimizer=optimizer,
+        loss="binary_crossentropy",
+        metrics=["accuracy", keras.metrics.AUC(num_thresholds=1000, name="auc")],
+        jit_compile=False,
+    )
+    optimizer.build(model.trainable_variables)
+
+    identity = _identity(network, recipe, training, validation)
+    plateau = keras.callbacks.ReduceLROnPlateau(
+        monitor="val_accuracy",
+        mode="max",
+        patience=recipe.plateau_patience,
+        factor=recipe.plateau_factor,
+        min_lr=recipe.plateau_floor,
+    )
+    checkpoint = _Checkpoint(folder, identity, plateau)
+    first_epoch = checkpoint.restore(model)
+    if first_epoch >= recipe.epochs:
+        return checkpoint.history
+
+    balanced = balance(recipe.balance, training.pixels, training.labels, recipe.balance_seed)
+    steps = -(-len(balanced.labels) // recipe.batch_size)
+    # Keras's data adapters ask for one batch in advance, which an endless stream keeps in step.
+    signature = tuple(
+        tf.TensorSpec((None, *part.shape[1:]), tf.float32) for part in next(batches(balanced, recipe, 0))
+    )
+    stream = tf.data.Dataset.from_generator(
+        lambda: batches(balanced, recipe, first_epoch), output_signature=signature
+    ).prefetch(2)
+    model.fit(
+        stream,
+        steps_per_epoch=steps,
+        initial_epoch=first_epoch,
+        epochs=recipe.epochs,
+        validation_data=(scale_gray(validation.pixels), validation.labels.astype(np.float32)[:, np.newaxis]),
+        callbacks=[plateau, checkpoint, _Display(steps, recipe.epochs, first_epoch, console)],
+        shuffle=False,
+        verbose=0,
+    )
+    return checkpoint.history
+
+
+def _identity(network: str, recipe: Recipe, training: Images, validation: Images) -> dict[str, object]:
+    """What must be equal for a training to be the same. More epochs of the same training are."""
+    fields = dataclasses.asdict(recipe)
+    del fields["epochs"]
+    return json.loads(
+        json.dumps(
+            {
+                "network": network,
+                "recipe": fields,
+                "training": training.fingerprint,
+                "validation": validation.fingerprint,
+            }
+        )
+    )
+
+
+class _Checkpoint(keras.callbacks.Callback):
+    """Writes weights, history and the whole state after each epoch, and restores them."""
+
+    _PLATEAU_STATE = ("best", "wait", "cooldown_counter")
+
+    def __init__(self, folder: Path, identity: dict[str, object], plateau: keras.callbacks.ReduceLROnPlateau) -> None:
+        super().__init__()
+        self.history: list[dict[str, float]] = []
+        self._folder = folder
+        self._identity = identity
+        self._plateau = plateau
+        self._plateau_state: dict[str, float] = {}
+        self._started = 0.0
+
+    def restore(self, model: keras.Model) -> int:
+        """Restore the state of the folder into a compiled model; return the number of finished epochs."""
+        path = self._folder / _STATE
+        if not path.exists():
+            return 0
+        with np.load(path, allow_pickle=False) as state:
+            meta = json.loads(str(state["meta"]))
+            if meta["identity"] != self._identity:
+                raise TrainingError(
+                    f"A training can only go on with the same network, recipe and data; {self._folder} holds another. "
+                    "Name another folder, or delete that one."
+                )
+            for index, variable in enumerate(self._variables(model)):
+                variable.assign(state[str(index)])
+        self.history = meta["history"]
+        self._plateau_state = meta["plateau"]
+        return len(self.history)
+
+    def on_train_begin(self, logs=None) -> None:
+        # Only now, because the plateau callback clears its state when a training begins.
+        for name, value in self._plateau_state.items():
+            setattr(self._plateau, name, value)
+
+    def on_epoch_begin(self, epoch, logs=None) -> None:
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None) -> None:
+        row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
+        row["learning_rate"] = float(self.model.optimizer.learning_rate)
+        row["seconds"] = time.monotonic() - self._started
+        best = max((earlier["val_auc"], -earlier["val_loss"]) for earlier in self.history) if self.history else None
+        self.history.append(row)
+        if best is None or (row["val_auc"], -row["val_loss"]) > best:
+            self._save_network(BEST)
+        self._save_network(LAST)
+        self._save_history()
+        self._save_state()
+
+    def _save_network(self, name: str) -> None:
+        draft = self._folder / f"draft.{name}"
+        self.model.save(draft, include_optimizer=False)
+        os.replace(draft, self._folder / name)
+
+    def _save_history(self) -> None:
+        (self._folder / "history.json").write_text(json.dumps(self.history, indent=1) + "\n", encoding="utf-8")
+        with (self._folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.history[0].keys())
+            writer.writeheader()
+            writer.writerows(self.history)
+
+    def _save_state(self) -> None:
+        meta = {
+            "identity": self._identity,
+            "history": self.history,
+            "plateau": {name: float(getattr(self._plateau, name)) for name in self._PLATEAU_STATE},
+        }
+        arrays = {str(index): variable.numpy() for index, variable in enumerate(self._variables(self.model))}
+        draft = self._folder / f"draft.{_STATE}"
+        np.savez(draft, meta=np.array(json.dumps(meta)), **arrays)
+        os.replace(draft, self._folder / _STATE)
+
+    @staticmethod
+    def _variables(model: keras.Model) -> list[keras.Variable]:
+        """Weights, the seeds of dropout, and the optimizer's slots: all that the next epoch depends on."""
+        return [*model.variables, *model.optimizer.variables]
+
+
+class _Display(keras.callbacks.Callback):
+    """A progress bar with the time left, and one line an epoch."""
+
+    def __init__(self, steps: int, epochs: int, first_epoch: int, console: Console | None) -> None:
+        super().__init__()
+        self._console = console or Console(stderr=True)
+        self._steps, self._epochs = steps, epochs
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=steps * epochs, completed=steps * first_epoch)
+        self._seconds: list[float] = []
+        self._started = 0.0
+
+    def on_train_begin(self, logs=None) -> None:
+        self._progress.start()
+
+    def on_train_end(self, logs=None) -> None:
+        self._progress.stop()
+
+    def on_epoch_begin(self, epoch, logs=None) -> None:
+        self._started = time.monotonic()
+        self._progress.update(self._task, description=f"{self.model.name} epoch {epoch + 1}/{self._epochs}")
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        self._progress.advance(self._task)
+
+    def on_epoch_end(self, epoch, logs=None) -> None:
+        self._seconds.append(time.monotonic() - self._started)
+        left = (self._epochs - epoch - 1) * float(np.mean(self._seconds)) / 60
+        self._console.print(
+            f"{self.model.name} epoch {epoch + 1}/{self._epochs}: loss {logs['loss']:.4f}, validation loss "
+            f"{logs['val_loss']:.4f}, accuracy {logs['val_accuracy']:.4f}, AUC {logs['val_auc']:.4f}, "
+            f"{self._seconds[-1]:.0f} s, {left:.0f} min left",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,56 @@
+"""A run: one network trained by one recipe on one data manifest, with all that is needed to tell what it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+
+from training.dataset import load_pixels, open_dataset
+from training.fit import Images, train
+from training.recipes import Recipe
+
+_LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "opencv-python-headless", "pillow", "imbalanced-learn")
+
+
+def train_run(
+    network: str, recipe_name: str, recipe: Recipe, manifest: Path, folder: Path, console: Console | None = None
+) -> None:
+    """Train one network from a data manifest and write `run.json` beside its weights.
+
+    Raises
+    ------
+    DataError
+        If the data is not what the manifest says.
+    TrainingError
+        If the folder holds another training.
+    """
+    dataset, source = open_dataset(manifest)
+    training, validation = (
+        Images(*load_pixels(source, dataset.split(split), recipe.input_size)) for split in ("train", "validation")
+    )
+    history = train(network, recipe, training, validation, folder, console)
+    record = {
+        "network": network,
+        "recipe": {"name": recipe_name, **dataclasses.asdict(recipe)},
+        "data": {"fingerprint": dataset.fingerprint, "seed": dataset.seed, "counts": dataset.counts()},
+        "minutes": round(sum(row["seconds"] for row in history) / 60, 1),
+        "best": max(history, key=lambda row: (row["val_auc"], -row["val_loss"])),
+        "libraries": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+        "commit": _commit(),
+    }
+    (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _commit() -> str:
+    """The commit that the code is at, or "" outside a checkout."""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return answer.stdout.strip()
