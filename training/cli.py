@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pneumo.backend import load_tensorflow
+from pneumo.bundle import EMBEDDED
 from pneumo.errors import PneumoError
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
 from training.recipes import RECIPES, recipe
@@ -16,6 +18,8 @@ from training.sources import HUB_DATASET
 
 RUNS = Path("runs")
 """Where trainings are kept until they are bundled."""
+MANIFEST = RUNS / "data" / "dataset.json"
+"""Data manifest that `data` writes and the others read."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,9 +60,28 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--network", nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES))
     train.add_argument("--recipe", choices=RECIPES, default="reference")
     train.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="replace fields of the recipe")
-    train.add_argument("--data", type=Path, default=RUNS / "data" / "dataset.json", help="manifest of the data")
+    train.add_argument("--data", type=Path, default=MANIFEST, help="manifest of the data")
     train.add_argument("--out", type=Path, help="folder of the run (default runs/RECIPE)")
     train.set_defaults(run=_train)
+
+    bundle = commands.add_parser("bundle", help="choose operating points on validation and bundle the networks")
+    bundle.add_argument("--runs", type=Path, default=RUNS / "reference", help="folder with a run of each network")
+    bundle.set_defaults(run=_bundle)
+
+    evaluate = commands.add_parser("evaluate", help="open the test split once: metrics, predictions, figures")
+    evaluate.add_argument("--runs", type=Path, default=RUNS / "reference", help="runs, for the learning curves")
+    evaluate.set_defaults(run=_evaluate)
+
+    for command in (bundle, evaluate):
+        command.add_argument("--data", type=Path, default=MANIFEST, help="manifest of the data")
+        command.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
+
+    compare = commands.add_parser("compare", help="write the test table, and put it into README.md")
+    compare.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
+    compare.add_argument(
+        "--readme", type=Path, default=EMBEDDED.parent / "README.md", help="file with the marked table"
+    )
+    compare.set_defaults(run=_compare)
     return parser
 
 
@@ -85,6 +108,7 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    load_tensorflow()
     from training import runs
 
     overrides = dict(_override(item) for item in options.set)
@@ -93,6 +117,33 @@ def _train(options: argparse.Namespace) -> None:
     for network in options.network:
         runs.train_run(network, options.recipe, chosen, options.data, folder / network, Console(stderr=True))
         print(f"{network}: trained; weights and history are in {folder / network}.")
+
+
+def _bundle(options: argparse.Namespace) -> None:
+    load_tensorflow()
+    from training.bundling import make_bundle
+
+    make_bundle(options.runs, options.data, options.models)
+    print(f"Wrote the networks and manifest.json to {options.models}.")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    load_tensorflow()
+    from training import runs
+    from training.compare import table
+    from training.evaluate import evaluate
+
+    evaluation = evaluate(options.models, options.data)
+    runs.draw(options.runs, options.data, evaluation, options.models / "figures")
+    print(table(options.models))
+    print(f"Wrote metrics.json, predictions.csv and figures to {options.models}.")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from training.compare import insert_table, table
+
+    print(table(options.models))
+    insert_table(options.readme, table(options.models))
 
 
 def _override(item: str) -> tuple[str, object]:

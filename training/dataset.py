@@ -147,7 +147,7 @@ def build_dataset(source: Source, seed: int = 0, validation_share: float = 0.1) 
 
     A file is left out if it cannot be read, if its name says another class than its folder, or if it
     equals, byte for byte, an image already in. The official test split is kept whole: a copy inside it
-    stays, and a training image equal to a test image goes.
+    stays, and a training image that equals a test image, or is of a patient in test, goes.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def build_dataset(source: Source, seed: int = 0, validation_share: float = 0.1) 
     Raises
     ------
     DataError
-        If train or test has no readable image of a class.
+        If train, validation or test has no readable image of a class.
     """
     left_out: list[LeftOut] = []
     found: list[Image] = []
@@ -182,23 +182,26 @@ def build_dataset(source: Source, seed: int = 0, validation_share: float = 0.1) 
         except PneumoError as error:
             left_out.append(LeftOut(file, str(error)))
             continue
+        if not series:
+            patient = f"unknown-{file}"
         subtype = series if label == "PNEUMONIA" else ""
         size = (radiograph.width, radiograph.height)
         found.append(Image(file, radiograph.sha256, official[folder], label, patient, subtype, *size))
 
     persons = _merge_patients(found)
     kept, copies, notes = _without_copies(found)
+    kept, tested = _without_test_patients(kept, persons)
     unknown = sum(image.patient.startswith("unknown-") for image in kept)
     if unknown:
         notes.append(f"{unknown} images have names without a patient; each was taken for a patient of its own.")
     images = _carve_validation(kept, persons, seed, validation_share)
-    dataset = Dataset(source.location, seed, tuple(images), tuple(left_out + copies), tuple(notes))
-    for split in ("train", "test"):
+    dataset = Dataset(source.location, seed, tuple(images), tuple(left_out + copies + tested), tuple(notes))
+    for split in SPLITS:
         for label, count in dataset.counts()[split].items():
             if not count:
                 raise DataError(
-                    f"The data must have images of both classes in train and test; {source.location} has no "
-                    f"readable {label} in {split}. Expected folders: {{train,val,test}}/{{NORMAL,PNEUMONIA}}."
+                    f"The data must have images of both classes in train, validation and test; {source.location} "
+                    f"has no readable {label} in {split}. Expected folders: {{train,val,test}}/{{NORMAL,PNEUMONIA}}."
                 )
     return dataset
 
@@ -242,13 +245,13 @@ def load_pixels(source: Source, images: Iterable[Image], size: int) -> tuple[np.
     images = list(images)
     pixels = np.empty((len(images), size, size), np.uint8)
     for index, image in enumerate(images):
-        radiograph = read_radiograph(source.read(image.file), image.file)
-        if radiograph.sha256 != image.sha256:
+        content = source.read(image.file)
+        if hashlib.sha256(content).hexdigest() != image.sha256:
             raise DataError(
                 f"The files must be those of the data manifest; {image.file} has changed since. "
                 "Run `python -m training data` again."
             )
-        pixels[index] = resize_gray(radiograph.pixels, size)
+        pixels[index] = resize_gray(read_radiograph(content, image.file).pixels, size)
     labels = np.array([CLASS_NAMES.index(image.label) for image in images], np.uint8)
     return pixels, labels
 
@@ -297,12 +300,21 @@ def _without_copies(images: list[Image]) -> tuple[list[Image], list[LeftOut], li
     return [image for image in images if image.file not in gone], dropped, notes
 
 
+def _without_test_patients(images: list[Image], persons: dict[str, str]) -> tuple[list[Image], list[LeftOut]]:
+    tested = {persons[image.patient] for image in images if image.split == "test"}
+    dropped = [image for image in images if image.split != "test" and persons[image.patient] in tested]
+    gone = {image.file for image in dropped}
+    reasons = [LeftOut(image.file, f"its patient, {image.patient}, is in test") for image in dropped]
+    return [image for image in images if image.file not in gone], reasons
+
+
 def _carve_validation(images: list[Image], persons: dict[str, str], seed: int, share: float) -> list[Image]:
     """Move a share of the training patients of each series, and whoever else is also in val, to validation."""
     by_series: dict[str, set[str]] = defaultdict(set)
     for image in images:
         if image.split == "train":
-            by_series[image.patient.rsplit("-", 1)[0]].add(persons[image.patient])
+            series, _ = patient_of(image.file.rsplit("/", 1)[1])
+            by_series[series or image.label].add(persons[image.patient])
     chosen = {persons[image.patient] for image in images if image.split == "validation"}
     for series in sorted(by_series):
         candidates = sorted(by_series[series])

@@ -141,9 +141,7 @@ def train(
     balanced = balance(recipe.balance, training.pixels, training.labels, recipe.balance_seed)
     steps = -(-len(balanced.labels) // recipe.batch_size)
     # Keras's data adapters ask for one batch in advance, which an endless stream keeps in step.
-    signature = tuple(
-        tf.TensorSpec((None, *part.shape[1:]), tf.float32) for part in next(batches(balanced, recipe, 0))
-    )
+    signature = tuple(tf.TensorSpec((None, *part.shape[1:]), tf.float32) for part in next(batches(balanced, recipe, 0)))
     stream = tf.data.Dataset.from_generator(
         lambda: batches(balanced, recipe, first_epoch), output_signature=signature
     ).prefetch(2)

@@ -6,12 +6,18 @@ import dataclasses
 import json
 import platform
 import subprocess
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from pneumo.zoo import CLASS_NAMES
+from training import figures
+from training.balance import balance
 from training.dataset import load_pixels, open_dataset
+from training.evaluate import Evaluation
 from training.fit import Images, train
 from training.recipes import Recipe
 
@@ -45,6 +51,38 @@ def train_run(
         "commit": _commit(),
     }
     (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def draw(folder: Path, manifest: Path, evaluation: Evaluation, target: Path) -> None:
+    """Draw every figure of a folder of runs and of their evaluation.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds one folder a network.
+    manifest : Path
+        Data manifest that they were trained with.
+    evaluation : Evaluation
+    target : Path
+        Folder of the figures.
+    """
+    dataset, source = open_dataset(manifest)
+    records = {path.parent.name: _read(path) for path in sorted(folder.glob("*/run.json"))}
+    figures.class_distribution(dataset, target / "class_distribution.png")
+    figures.samples(dataset, source, target / "samples.png")
+    figures.curves({name: _read(folder / name / "history.json") for name in records}, target / "curves.png")
+    figures.roc(evaluation, target / "roc.png")
+    figures.confusion(evaluation, target / "confusion.png")
+    recipe = next(iter(records.values()))["recipe"]
+    # How many images a strategy adds does not depend on their size.
+    pixels, labels = load_pixels(source, dataset.split("train"), 16)
+    counts = Counter(balance(recipe["balance"], pixels, labels, recipe["balance_seed"]).labels.tolist())
+    after = {label: counts[index] for index, label in enumerate(CLASS_NAMES)}
+    figures.balance(dataset.counts()["train"], after, recipe["balance"], target / "balance.png")
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _commit() -> str:

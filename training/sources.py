@@ -62,8 +62,8 @@ def open_source(location: str | Path) -> Source:
         return ZipSource(path)
     state = "is neither" if path.exists() else "does not exist"
     raise DataError(
-        f"The data must be a folder of {{train,val,test}}/{{NORMAL,PNEUMONIA}} or a ZIP archive of one; {path} {state}. "
-        "Name the folder, or the archive.zip that Kaggle gives, or use --from-hub."
+        f"The data must be a folder of {{train,val,test}}/{{NORMAL,PNEUMONIA}} or a ZIP archive of one; "
+        f"{path} {state}. Name the folder, or the archive.zip that Kaggle gives, or use --from-hub."
     )
 
 
@@ -174,16 +174,13 @@ def hub_source(repository: str = HUB_DATASET, revision: str | None = None) -> So
     DataError
         If it cannot be downloaded, or holds neither images nor Parquet.
     """
-    import httpx
+    import httpx2
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     patterns = ["*.parquet", "*.zip", *(f"*{suffix}" for suffix in SUFFIXES)]
     try:
-        folder = Path(
-            snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=patterns)
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError, ValueError) as error:
+        folder = Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=patterns))
+    except (OSError, ValueError, httpx2.HTTPError) as error:
         raise DataError(
             f"A data set on the Hugging Face Hub must exist and be reachable; {repository} is not "
             f"({str(error).strip().splitlines()[0]}). Check the name and the network, or name a folder or archive.zip."

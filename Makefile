@@ -1,0 +1,50 @@
+# The targets are the manual; see README.md.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PORT ?= 7860
+DATA ?= ../shared/data/chest_xray
+
+.PHONY: install develop app test check models lock clean
+
+# The environment alone: what the Space installs.
+install: .venv/installed
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo \
+	  "pneumo needs Python 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+# What training and tests need beside it.
+develop: .venv/developed
+
+.venv/developed: requirements-dev.txt .venv/installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+app: install
+	GRADIO_SERVER_PORT=$(PORT) .venv/bin/python app.py
+
+test: develop
+	.venv/bin/python -m pytest
+
+check: develop
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+models: develop
+	.venv/bin/python -m training data "$(DATA)"
+	.venv/bin/python -m training train
+	.venv/bin/python -m training bundle
+	.venv/bin/python -m training evaluate
+	.venv/bin/python -m training compare
+
+lock: develop
+	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml -o requirements.txt \
+	  --custom-compile-command "make lock"
+	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml --all-extras -c requirements.txt \
+	  -o requirements-dev.txt --custom-compile-command "make lock"
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,6 @@
+"""Entry of the Hugging Face Space and of `make app`."""
+
+from pneumo.ui.interface import launch
+
+if __name__ == "__main__":
+    launch()

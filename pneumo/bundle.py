@@ -1,0 +1,182 @@
+"""Trained networks with their metadata, from a bundle folder such as models/."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pneumo.backend import load_tensorflow
+from pneumo.errors import BundleError, UnknownNameError
+from pneumo.radiograph import PREPROCESSING
+from pneumo.zoo import CLASS_NAMES, build
+
+if TYPE_CHECKING:
+    import keras
+
+FORMAT = 1
+"""Version of the layout of manifest.json."""
+MANIFEST = "manifest.json"
+EMBEDDED = Path(__file__).resolve().parent.parent / "models"
+"""The bundle that ships with the program."""
+LOCATION_VARIABLE = "PNEUMO_MODELS"
+"""Environment variable that names another bundle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One trained network.
+
+    Attributes
+    ----------
+    name : str
+        Its architecture in `pneumo.zoo`.
+    model : keras.Model
+        Built by the zoo, with the weights of the bundle; its output is the probability of pneumonia.
+    input_size : int
+        Side of the square input, in pixels.
+    threshold : float
+        The operating point: from this probability on, the decision is pneumonia.
+    heat_scale : float
+        Grad-CAM value, in units of the logit, that is drawn at full strength.
+    metadata : dict
+        Its whole entry of manifest.json.
+    """
+
+    name: str
+    model: keras.Model = field(repr=False)
+    input_size: int
+    threshold: float
+    heat_scale: float
+    metadata: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Trained networks that belong together.
+
+    Attributes
+    ----------
+    location : str
+        Where they came from.
+    networks : dict of str to Network
+        By name, in the order of the manifest.
+    threshold : float
+        Operating point of the mean of the probabilities of all networks.
+    manifest : dict
+        The whole of manifest.json.
+    """
+
+    location: str
+    networks: dict[str, Network]
+    threshold: float
+    manifest: dict[str, Any] = field(repr=False)
+
+
+def bundle_location(location: str | Path | None = None) -> str:
+    """The bundle to use: the one named, else that of the environment, else the embedded one."""
+    return str(location or os.environ.get(LOCATION_VARIABLE) or EMBEDDED)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read and check manifest.json. Needs no TensorFlow.
+
+    Raises
+    ------
+    BundleError
+        If it is missing, is not JSON, or is of another format or preprocessing than this program's.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        found = manifest["format"], tuple(manifest["class_names"]), manifest["preprocessing"]
+    except OSError as error:
+        raise BundleError(
+            f"A bundle must be a folder with a {MANIFEST}; {folder} has none that can be read "
+            f"({error.strerror or error}). Make one with `make models`, or name another."
+        ) from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise BundleError(f"{path} must be as `make models` wrote it; it is damaged. Make or copy it again.") from error
+    expected = FORMAT, CLASS_NAMES, PREPROCESSING
+    if found != expected:
+        raise BundleError(
+            f"The bundle must have format, classes and preprocessing {expected}; {path} has {found}. "
+            "Use the release of pneumo that the bundle was made with, or make it again."
+        )
+    return manifest
+
+
+def load_bundle(location: str | Path | None = None, names: tuple[str, ...] | None = None) -> Bundle:
+    """Load trained networks: verify each file, build the architecture from the zoo, load only weights.
+
+    Parameters
+    ----------
+    location : str or Path, optional
+        Folder of a bundle. Default: PNEUMO_MODELS of the environment, else the embedded bundle.
+    names : tuple of str, optional
+        Networks to load. Default: all.
+
+    Returns
+    -------
+    Bundle
+
+    Raises
+    ------
+    BundleError
+        If a file is missing, altered, or not of the architecture that the manifest says.
+    UnknownNameError
+        If the bundle has no network of a name.
+    """
+    folder = Path(bundle_location(location))
+    manifest = read_manifest(folder)
+    for name in names or ():
+        if name not in manifest["networks"]:
+            raise UnknownNameError(
+                f"A network must be one of {', '.join(manifest['networks'])}; received {name!r}. Correct the name."
+            )
+    try:
+        networks = {
+            name: _load_network(folder, name, entry)
+            for name, entry in manifest["networks"].items()
+            if names is None or name in names
+        }
+        return Bundle(str(folder), networks, float(manifest["together"]["operating_point"]["threshold"]), manifest)
+    except (LookupError, TypeError) as error:
+        raise BundleError(
+            f"{folder / MANIFEST} must be as `make models` wrote it; it lacks {error}. Make or copy it again."
+        ) from error
+
+
+def _load_network(folder: Path, name: str, entry: dict[str, Any]) -> Network:
+    path = folder / entry["file"]
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BundleError(
+            f"A bundle must hold every file of its manifest; {path} cannot be read ({error.strerror or error}). "
+            "Copy the bundle again, or make it with `make models`."
+        ) from error
+    if digest != entry["sha256"]:
+        raise BundleError(
+            f"A file of a bundle must have the SHA-256 of its manifest, {entry['sha256'][:12]}...; {path} has "
+            f"{digest[:12]}...: it was altered or copied incompletely. Copy the bundle again."
+        )
+    load_tensorflow()
+    model = build(name, entry["input_size"], tuple(entry["filters"]))
+    try:
+        model.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise BundleError(
+            f"The weights must fit the architecture {name}; those of {path} do not. Make the bundle again."
+        ) from error
+    return Network(
+        name=name,
+        model=model,
+        input_size=entry["input_size"],
+        threshold=float(entry["operating_point"]["threshold"]),
+        heat_scale=float(entry["saliency"]["gradcam"]["scale"]),
+        metadata=entry,
+    )

@@ -1,0 +1,241 @@
+"""The command line: `python -m pneumo predict FILE|DIR...`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from pneumo.bundle import LOCATION_VARIABLE, load_bundle
+from pneumo.errors import PneumoError, UnknownNameError, UnreadableRadiograph
+from pneumo.examination import DISCLAIMER, Examination, Examiner
+from pneumo.radiograph import SUFFIXES, Radiograph, read_radiograph
+from pneumo.render import encode_png, overlay
+from pneumo.saliency import METHODS, HeatStatus
+from pneumo.zoo import architecture
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return the exit status: 0, or 1 if any input was refused."""
+    options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file name that is not text is printed with escapes.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
+    except PneumoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has left, as `head` does; what Python still holds of it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pneumo", description=f"Reads chest X-rays. {DISCLAIMER}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    predict = commands.add_parser(
+        "predict",
+        help="read radiographs and print what each network says",
+        description=f"Reads radiographs, prints what each network says, and can draw where it looked. {DISCLAIMER}",
+    )
+    predict.add_argument(
+        "inputs", nargs="+", type=Path, metavar="FILE|DIR", help="JPEG or PNG files, or folders of them"
+    )
+    predict.add_argument("--format", choices=_WRITERS, default="table", help="default: table")
+    predict.add_argument("--models", metavar="NAME[,NAME...]", help="networks to ask (default: all)")
+    predict.add_argument(
+        "--bundle",
+        metavar="FOLDER",
+        help=f"trained networks to use (default: {LOCATION_VARIABLE}, else the embedded ones)",
+    )
+    predict.add_argument("--saliency", choices=METHODS, help="heatmap method (default with --out: gradcam)")
+    predict.add_argument("--out", type=Path, metavar="DIR", help="write the radiographs with their heatmaps here")
+    predict.set_defaults(run=_predict)
+    return parser
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """An input that was not answered, and why."""
+
+    file: str
+    error: str
+
+
+class _Writer(Protocol):
+    def add(self, file: str, answer: Examination | _Refusal) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _predict(options: argparse.Namespace) -> int:
+    names = tuple(filter(None, options.models.split(","))) if options.models else None
+    for name in names or ():
+        if "/" in name:
+            raise UnknownNameError(f"--models takes names of networks; received {name!r}. Use --bundle for a location.")
+    if names == ():
+        raise UnknownNameError(
+            f"--models takes names of networks; received {options.models!r}. Name one, or leave it out."
+        )
+    method = options.saliency or ("gradcam" if options.out else None)
+    examiner = Examiner(load_bundle(options.bundle, names), method)
+    pictures = _Pictures(options.out) if options.out else None
+    writer = _WRITERS[options.format](sys.stdout, tuple(examiner.bundle.networks))
+    refused = False
+    for path in _files(options.inputs):
+        file = str(path)
+        answer: Examination | _Refusal
+        try:
+            answer = examination = examiner.examine(_read(path))
+            if pictures:
+                pictures.write(path, examination)
+        except PneumoError as error:
+            answer = _Refusal(file, str(error))
+            refused = True
+        writer.add(file, answer)
+    writer.close()
+    return int(refused)
+
+
+def _files(inputs: list[Path]) -> Iterator[Path]:
+    """The files named, and those below the folders named, in order."""
+    for path in inputs:
+        found = [path]
+        # A path that cannot be looked at is refused when it is read, so that the other inputs are still answered.
+        with suppress(OSError):
+            if path.is_dir():
+                found = sorted(item for item in path.rglob("*") if item.suffix.lower() in SUFFIXES and item.is_file())
+        yield from found or [path]
+
+
+def _read(path: Path) -> Radiograph:
+    with suppress(OSError):
+        if path.is_dir():
+            raise UnreadableRadiograph(
+                f"A folder must hold JPEG or PNG files ({', '.join(SUFFIXES)}); {path} holds none. Name another."
+            )
+    return read_radiograph(path, str(path))
+
+
+class _Pictures:
+    """Writes overlays, under names that never collide."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._taken: set[str] = set()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PneumoError(
+                f"--out must be a folder that can be made; {folder}: {error.strerror or error}. Name another."
+            ) from error
+
+    def write(self, path: Path, examination: Examination) -> None:
+        stem, number = path.stem, 2
+        while stem in self._taken:
+            stem, number = f"{path.stem}-{number}", number + 1
+        self._taken.add(stem)
+        for name, heatmap in examination.heatmaps.items():
+            if heatmap.status is HeatStatus.DRAWN:
+                target = self._folder / f"{stem}.{name}.{heatmap.method}.png"
+                try:
+                    target.write_bytes(encode_png(overlay(examination.radiograph, heatmap)))
+                except OSError as error:
+                    raise PneumoError(
+                        f"--out must be a folder that can be written to; {target}: {error.strerror or error}. "
+                        "Name another."
+                    ) from error
+
+
+class _JsonWriter:
+    """One JSON object a line, an input each."""
+
+    def __init__(self, stream: TextIO, networks: tuple[str, ...]) -> None:
+        self._stream = stream
+
+    def add(self, file: str, answer: Examination | _Refusal) -> None:
+        if isinstance(answer, _Refusal):
+            content: dict = {"file": file, "error": answer.error}
+        else:
+            content = dict(answer.record())
+        print(json.dumps(content, ensure_ascii=False), file=self._stream, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class _CsvWriter:
+    """A header and one row an input."""
+
+    def __init__(self, stream: TextIO, networks: tuple[str, ...]) -> None:
+        self._networks = networks
+        fields = ("probability", "threshold", "decision")
+        columns = [f"{name}.{field}" for name in (*networks, "together") for field in fields]
+        self._writer = csv.DictWriter(stream, ["file", *columns, "calling_pneumonia", "warnings", "error"])
+        self._writer.writeheader()
+
+    def add(self, file: str, answer: Examination | _Refusal) -> None:
+        if isinstance(answer, _Refusal):
+            self._writer.writerow({"file": file, "error": answer.error})
+            return
+        record = answer.record()
+        row = {"file": file, "calling_pneumonia": record["agreement"]["calling_pneumonia"]}
+        row["warnings"] = " ".join(record["warnings"])
+        predictions: dict[str, Any] = {**record["networks"], "together": record["together"] or {}}
+        for name, entry in predictions.items():
+            row |= {f"{name}.{field}": value for field, value in entry.items() if field != "saliency"}
+        self._writer.writerow(row)
+
+    def close(self) -> None:
+        pass
+
+
+class _TableWriter:
+    """Aligned columns for a person."""
+
+    def __init__(self, stream: TextIO, networks: tuple[str, ...]) -> None:
+        self._stream = stream
+        self._networks = networks
+        self._rows: list[tuple[str, Examination | _Refusal]] = []
+
+    def add(self, file: str, answer: Examination | _Refusal) -> None:
+        self._rows.append((file, answer))
+
+    def close(self) -> None:
+        width = max([4, *(len(file) for file, _ in self._rows)])
+        columns = [architecture(name).title for name in self._networks] + ["together"]
+        print(f"{'file':<{width}}  " + "  ".join(f"{column:<17}" for column in columns), file=self._stream)
+        notes = []
+        for file, answer in self._rows:
+            if isinstance(answer, _Refusal):
+                print(f"{file:<{width}}  refused", file=self._stream)
+                notes.append(f"{file}: {answer.error}")
+                continue
+            cells = [*answer.predictions.values(), answer.together]
+            words = [f"{cell.decision:<9} {cell.probability:7.1%}" if cell else "-" for cell in cells]
+            print(f"{file:<{width}}  " + "  ".join(f"{word:<17}" for word in words), file=self._stream)
+            notes += [f"{file}: {warning}" for warning in answer.warnings]
+        for note in notes:
+            print(f"\n{note}", file=self._stream)
+        print(f"\nProbability of pneumonia, not calibrated. {DISCLAIMER}", file=self._stream)
+
+
+_WRITERS: dict[str, Callable[[TextIO, tuple[str, ...]], _Writer]] = {
+    "table": _TableWriter,
+    "json": _JsonWriter,
+    "csv": _CsvWriter,
+}

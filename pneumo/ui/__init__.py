@@ -1,0 +1,1 @@
+"""The page. No numerical work is done here."""

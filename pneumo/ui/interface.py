@@ -1,0 +1,68 @@
+"""The whole page: header, tabs, and how it is served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from pneumo.examination import DISCLAIMER
+from pneumo.radiograph import MAX_BYTES
+from pneumo.ui import theme
+from pneumo.ui.numbers import build_numbers_tab
+from pneumo.ui.read import UPLOAD_LIFETIME, build_read_tab
+from pneumo.ui.service import ExaminationService
+
+QUEUE_LENGTH = 32
+"""Examinations that may wait; one more is told that the page is busy."""
+
+
+def build_interface(service: ExaminationService) -> gr.Blocks:
+    """Build the page. It is complete before any network is loaded.
+
+    Parameters
+    ----------
+    service : ExaminationService
+        Not yet started, or loading, or loaded.
+
+    Returns
+    -------
+    gradio.Blocks
+    """
+    with gr.Blocks(
+        title="pneumo: three networks read a chest X-ray",
+        analytics_enabled=False,
+        delete_cache=(UPLOAD_LIFETIME, UPLOAD_LIFETIME),
+    ) as page:
+        gr.HTML(
+            '<header class="masthead"><h1>pneumo</h1><p>Three networks read a chest X-ray for pneumonia '
+            f'and show where each looked.</p><p class="disclaimer">{DISCLAIMER}</p></header>'
+        )
+        with gr.Tab("Read a radiograph"):
+            build_read_tab(service)
+        with gr.Tab("The numbers"):
+            build_numbers_tab()
+    page.queue(max_size=QUEUE_LENGTH)
+    return page
+
+
+def launch(**options: Any) -> None:
+    """Serve the page, and load the networks meanwhile.
+
+    Parameters
+    ----------
+    **options
+        Passed to Gradio's `launch`. Address and port follow GRADIO_SERVER_NAME and GRADIO_SERVER_PORT.
+    """
+    service = ExaminationService()
+    page = build_interface(service)
+    service.start()
+    page.launch(
+        theme=theme.theme(),
+        css_paths=theme.CSS,
+        head=theme.HEAD,
+        max_file_size=MAX_BYTES,
+        footer_links=["api"],
+        ssr_mode=False,
+        **options,
+    )

@@ -1,0 +1,80 @@
+"""The tab that says what the networks are worth, from the bundle's own manifest."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from typing_extensions import TypedDict
+
+from pneumo.bundle import bundle_location, read_manifest
+from pneumo.errors import PneumoError
+from pneumo.examination import DISCLAIMER
+from pneumo.report import METRICS, test_rows
+from pneumo.ui.components import typed_json
+
+ATTRIBUTION = (
+    "Images: Kermany, Zhang, Goldbaum, Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images for "
+    "Classification, Mendeley Data, v2, 2018, doi:10.17632/rscbjbr9sj.2, CC BY 4.0; Kermany et al., Cell 172(5), 2018."
+)
+"""What the data's licence asks for."""
+
+
+class NetworkInfo(TypedDict):
+    """What the API says of one network."""
+
+    name: str
+    sha256: str
+    threshold: float
+    recipe: str
+    test: dict[str, Any]
+
+
+def build_numbers_tab() -> None:
+    """Lay out the tab inside the current Blocks context, and the endpoint that lists the networks."""
+    try:
+        manifest = read_manifest(Path(bundle_location()))
+    except PneumoError as error:
+        gr.HTML(f'<section class="verdict refused" role="alert"><p>{escape(str(error))}</p></section>')
+        return
+    gr.HTML(
+        "<h2>What the networks are worth</h2>"
+        f"<p>Measured once on the {manifest['together']['test']['images']} images of the official test split, which "
+        "chose nothing: neither an epoch, nor an operating point, nor a recipe. In brackets, 95 % bootstrap "
+        "intervals over patients.</p>"
+        f'<div class="numbers">{_table(manifest)}</div>'
+        f"<p><strong>{DISCLAIMER}</strong> The networks saw children of one to five years from one hospital in "
+        "Guangzhou. On other people, machines or diseases their answers mean nothing. Probabilities are the networks' "
+        "outputs, not calibrated; heatmaps show where a network found evidence, not where the disease is.</p>"
+        f'<p class="side-note">{escape(ATTRIBUTION)} Program: Apache-2.0.</p>'
+    )
+
+    def networks() -> list[NetworkInfo]:
+        """List the networks with their operating points and test metrics."""
+        return [
+            {
+                "name": name,
+                "sha256": entry["sha256"],
+                "threshold": entry["operating_point"]["threshold"],
+                "recipe": entry["recipe"]["name"],
+                "test": entry["test"],
+            }
+            for name, entry in manifest["networks"].items()
+        ]
+
+    output = typed_json(list[NetworkInfo], label="networks", visible=False)
+    gr.Button(visible=False).click(networks, None, output, api_name="networks", queue=False)
+
+
+def _table(manifest: dict[str, Any]) -> str:
+    head = "".join(f"<th>{escape(title)}</th>" for title in ("", *METRICS.values()))
+    body = ""
+    for title, cells in test_rows(manifest):
+        columns = "".join(
+            f'<td>{cell.value}<br><span class="interval">{cell.interval}</span></td>' if cell else "<td>&ndash;</td>"
+            for cell in cells
+        )
+        body += f"<tr><th>{escape(title)}</th>{columns}</tr>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,126 @@
+"""Shared fixtures: the shipped images, and a bundle of tiny networks that the real pipeline trains on them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from pneumo.backend import load_tensorflow
+
+DATA = Path(__file__).parent / "data"
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items):
+    absent = pytest.mark.skip(reason="../shared is not here")
+    for item in items:
+        if "shared" in item.keywords and not SHARED.is_dir():
+            item.add_marker(absent)
+
+
+@pytest.fixture(scope="session")
+def images() -> Path:
+    """Folder of the shipped images, laid out as the data set is."""
+    return DATA / "chest_xray"
+
+
+@pytest.fixture(scope="session")
+def manifest(images, tmp_path_factory) -> Path:
+    """Data manifest of the shipped images."""
+    from training.dataset import build_dataset
+    from training.sources import open_source
+
+    path = tmp_path_factory.mktemp("data") / "dataset.json"
+    build_dataset(open_source(images)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def runs(manifest, tmp_path_factory) -> Path:
+    """Finished trainings of the three networks, made tiny."""
+    load_tensorflow()
+    from pneumo.zoo import ARCHITECTURES
+    from training.recipes import Reference
+    from training.runs import train_run
+
+    folder = tmp_path_factory.mktemp("runs")
+    recipe = Reference(input_size=48, filters=(4, 4, 8, 8, 8), epochs=2, batch_size=8)
+    for name in ARCHITECTURES:
+        train_run(name, "reference", recipe, manifest, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(runs, manifest, tmp_path_factory) -> Path:
+    """A bundle of the tiny networks, evaluated. Tests copy it before they alter it."""
+    from training.bundling import make_bundle
+    from training.evaluate import evaluate
+
+    folder = tmp_path_factory.mktemp("models")
+    make_bundle(runs, manifest, folder)
+    evaluate(folder, manifest)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(bundle_folder, tmp_path_factory):
+    """The page as `make app` starts it, with the tiny networks: a real process behind a real port."""
+    with serve(bundle_folder, tmp_path_factory.mktemp("uploads")) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def serve(models: Path | str, uploads: Path, code: str = "import app; app.launch()", **environment: str):
+    """Start the page in a process of its own; give its address once it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    variables = {"PNEUMO_MODELS": str(models), "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(uploads)}
+    log = uploads / "server.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=os.environ | variables | environment,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            for _ in range(600):
+                if process.poll() is not None:
+                    pytest.fail(f"the page did not start:\n{log.read_text()}")
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(url, timeout=5).close()
+                    break
+                time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium of the machine."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium here; on Debian: apt-get install chromium")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    arguments += ["--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield chromium
+        chromium.close()

@@ -1,0 +1,94 @@
+"""The API over HTTP with Gradio's own client, and its agreement with the command line and the page."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from conftest import DATA
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from pydantic import TypeAdapter
+
+from pneumo.cli import main
+from pneumo.examination import ExaminationRecord
+from pneumo.report import percent
+
+RADIOGRAPHS = sorted((DATA / "full_resolution").glob("*.jpeg"))
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return Client(server, verbose=False)
+
+
+def test_endpoints_are_named_and_typed(client):
+    endpoints = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
+    assert set(endpoints) == {"/examine", "/networks"}
+    schema = endpoints["/examine"]["returns"][0]["type"]
+    assert schema == TypeAdapter(ExaminationRecord).json_schema()
+
+
+@pytest.mark.parametrize("path", RADIOGRAPHS, ids=lambda path: path.stem)
+def test_page_api_and_command_line_answer_alike(client, path, bundle_folder, capsys, request):
+    answer = client.predict(handle_file(path), api_name="/examine")
+    TypeAdapter(ExaminationRecord).validate_python(answer)
+
+    assert (
+        main(["predict", str(path), "--format", "json", "--saliency", "gradcam", "--bundle", str(bundle_folder)]) == 0
+    )
+    line = json.loads(capsys.readouterr().out)
+    assert line.pop("file") == str(path)
+    assert answer.pop("file") == path.name
+    assert line == answer
+
+    page = request.getfixturevalue("browser").new_page()
+    page.goto(request.getfixturevalue("server"))
+    page.set_input_files("#upload input[type=file]", path)
+    page.locator("#verdict", has_text=path.name).wait_for(timeout=60_000)
+    assert answer["summary"].split(".")[0] in page.inner_text("#verdict")
+    for name, network in answer["networks"].items():
+        card = page.locator(f'#cards [data-network="{name}"]')
+        assert card.locator(".decision").inner_text() == network["decision"]
+        assert card.locator(".probability strong").inner_text() == percent(network["probability"])
+    page.close()
+
+
+def test_refusal_is_the_same_sentence(client, bundle_folder, tmp_path, capsys):
+    path = tmp_path / "text.png"
+    path.write_text("hello")
+    with pytest.raises(AppError) as caught:
+        client.predict(handle_file(path), api_name="/examine")
+    assert main(["predict", str(path), "--format", "json", "--bundle", str(bundle_folder)]) == 1
+    line = json.loads(capsys.readouterr().out)
+    assert line["error"].replace(str(path), path.name) == str(caught.value)
+
+
+def test_nothing_given_is_refused(client):
+    with pytest.raises(AppError, match="A radiograph must be given"):
+        client.predict(None, api_name="/examine")
+
+
+def test_networks_are_those_of_the_manifest(client, bundle_folder):
+    manifest = json.loads((bundle_folder / "manifest.json").read_text())
+    answer = {entry["name"]: entry for entry in client.predict(api_name="/networks")}
+    assert {name: entry["sha256"] for name, entry in answer.items()} == {
+        name: entry["sha256"] for name, entry in manifest["networks"].items()
+    }
+
+
+def test_files_of_the_server_cannot_be_examined(client, server, tmp_path):
+    import urllib.error
+    import urllib.request
+
+    secret = tmp_path / RADIOGRAPHS[0].name
+    shutil.copyfile(RADIOGRAPHS[0], secret)
+    data = {"data": [{"path": str(secret), "meta": {"_type": "gradio.FileData"}}]}
+    call = urllib.request.Request(
+        f"{server}/gradio_api/call/examine", json.dumps(data).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(call) as response:
+        event = json.load(response)["event_id"]
+    with urllib.request.urlopen(f"{server}/gradio_api/call/examine/{event}") as response:
+        assert response.read().decode().startswith("event: error")

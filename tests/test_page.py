@@ -1,0 +1,184 @@
+"""The page in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+
+import pytest
+from conftest import DATA, serve
+
+from pneumo.ui.examples import load_examples
+
+pytestmark = pytest.mark.browser
+RADIOGRAPH = DATA / "full_resolution" / "person26_virus_60.jpeg"
+
+
+@pytest.fixture
+def page(browser, server):
+    context = browser.new_context(viewport={"width": 1366, "height": 768})
+    page = context.new_page()
+    page.foreign = []
+    page.on("request", lambda request: page.foreign.append(request.url) if not is_local(request.url) else None)
+    page.goto(server)
+    page.wait_for_selector("#cards .card")
+    yield page
+    context.close()
+
+
+def is_local(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:"))
+
+
+def upload(page, path) -> None:
+    page.set_input_files("#upload input[type=file]", path)
+
+
+def wait_for_answer(page, words: str) -> str:
+    page.locator("#verdict", has_text=words).wait_for(timeout=60_000)
+    return page.inner_text("#verdict")
+
+
+def test_first_view_says_what_it_is_and_calls_nobody(page):
+    assert "pneumo" in page.title()
+    assert "For research and teaching, not for diagnosis." in page.inner_text(".masthead")
+    assert page.locator("#cards .card").count() == 3
+    assert page.locator("#examples button").count() == len(load_examples())
+    assert page.foreign == []
+
+
+def test_upload_shows_three_networks_with_heatmaps(page):
+    upload(page, RADIOGRAPH)
+    words = wait_for_answer(page, RADIOGRAPH.name)
+    assert "1152 x 720" in words
+    cards = page.locator("#cards .card")
+    assert cards.locator("h3").all_inner_texts() == ["CNN", "CNN-LSTM", "CNN-RNN"]
+    for text in cards.locator(".probability strong").all_inner_texts():
+        assert re.fullmatch(r"[<>]? ?\d+(\.\d)? %", text)
+    assert set(cards.locator(".decision").all_inner_texts()) <= {"NORMAL", "PNEUMONIA"}
+    # At the radiograph's own aspect ratio, whatever the frame's.
+    box = page.locator(".film").first.bounding_box()
+    assert box["width"] / box["height"] == pytest.approx(1152 / 720, rel=0.02)
+    # Each card has a heatmap, or says why not.
+    for index in range(3):
+        card = cards.nth(index)
+        assert card.locator(".heat").count() == 1 or "no heatmap is drawn" in card.inner_text()
+
+
+def test_opacity_and_switch_act_without_the_server(page):
+    upload(page, RADIOGRAPH)
+    wait_for_answer(page, RADIOGRAPH.name)
+    calls = []
+    page.on("request", lambda request: calls.append(request.url))
+    heat = page.locator(".heat").first
+    opacity = "element => getComputedStyle(element).opacity"
+    page.locator("#heat-opacity").fill("25")
+    assert float(heat.evaluate(opacity)) == pytest.approx(0.25)
+    page.uncheck("#show-heat")
+    assert not heat.is_visible()
+    page.check("#show-heat")
+    assert heat.is_visible()
+    assert not [url for url in calls if "queue" in url or "run" in url]
+
+
+def test_every_example_is_answered_with_its_label(page):
+    for index, example in enumerate(load_examples()):
+        page.locator("#examples button").nth(index).click()
+        assert example.label in wait_for_answer(page, example.file)
+
+
+ILL = {
+    "text.png": (b"hello\n", "is a text file"),
+    "empty.png": (b"", "is empty"),
+    "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is an SVG drawing"),
+    "moving.gif": (b"GIF89a" + bytes(32), "is a GIF"),
+    "cut.jpeg": (RADIOGRAPH.read_bytes()[:20_000], "truncated or damaged"),
+    "<img src=x onerror=alert(1)>.png": (b"hello\n", "is a text file"),
+}
+
+
+@pytest.mark.parametrize("name", ILL)
+def test_refused_file_is_explained_and_the_next_one_read(page, name):
+    content, reason = ILL[name]
+    page.set_input_files("#upload input[type=file]", {"name": name, "mimeType": "image/png", "buffer": content})
+    words = wait_for_answer(page, reason)
+    assert "This file was not read." in words
+    assert "Traceback" not in page.content()
+    assert page.locator("#verdict img").count() == 0
+    upload(page, RADIOGRAPH)
+    wait_for_answer(page, RADIOGRAPH.name)
+
+
+def test_too_large_a_file_is_refused(page, tmp_path):
+    path = tmp_path / "large.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(65 * 2**20))
+    upload(page, path)
+    page.locator(".toast-body", has_text="maximum allowed size").wait_for()
+
+
+def test_an_image_can_be_pasted(page):
+    page.evaluate(
+        """content => {
+          const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+          const clipboard = new DataTransfer();
+          clipboard.items.add(new File([bytes], "pasted.jpeg", { type: "image/jpeg" }));
+          document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: clipboard, bubbles: true }));
+        }""",
+        base64.b64encode(RADIOGRAPH.read_bytes()).decode(),
+    )
+    wait_for_answer(page, "pasted.jpeg")
+
+
+def test_keyboard_reads_an_example(page):
+    page.locator("#examples button").first.focus()
+    page.keyboard.press("Enter")
+    wait_for_answer(page, load_examples()[0].file)
+
+
+def test_numbers_tab_has_intervals_and_floors(page):
+    page.get_by_role("tab", name="The numbers").click()
+    text = page.locator(".numbers").inner_text()
+    assert "floor: " in text
+    assert re.search(r"\[0\.\d{3}, \d\.\d{3}\]", text)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1366, 768), (390, 844), (320, 640)])
+def test_nothing_overflows(browser, server, size, scheme):
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(server)
+    page.locator("#examples button").first.click()
+    wait_for_answer(page, load_examples()[0].file)
+    width = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(width) == 0
+    page.get_by_role("tab", name="The numbers").click()
+    page.locator(".numbers").wait_for()
+    assert page.evaluate(width) == 0
+    context.close()
+
+
+def test_uploads_do_not_stay(browser, bundle_folder, tmp_path):
+    code = "from pneumo.ui import interface; interface.UPLOAD_LIFETIME = 1; interface.launch()"
+    with serve(bundle_folder, tmp_path, code) as url:
+        page = browser.new_page()
+        page.goto(url)
+        upload(page, RADIOGRAPH)
+        wait_for_answer(page, RADIOGRAPH.name)
+        for _ in range(100):
+            if not list(tmp_path.rglob(RADIOGRAPH.name)):
+                break
+            time.sleep(0.1)
+        assert not list(tmp_path.rglob(RADIOGRAPH.name))
+        page.close()
+
+
+def test_missing_networks_are_said_on_the_page(browser, tmp_path):
+    with serve(tmp_path / "nothing", tmp_path) as url:
+        page = browser.new_page()
+        page.goto(url)
+        upload(page, RADIOGRAPH)
+        words = wait_for_answer(page, "A bundle must be a folder")
+        assert "Traceback" not in words
+        page.close()

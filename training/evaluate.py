@@ -1,0 +1,181 @@
+"""The one place where the test split is opened: predictions.csv and metrics.json, with intervals."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pneumo.bundle import MANIFEST, load_bundle
+from pneumo.classifier import Classifier, decide
+from pneumo.radiograph import scale_gray
+from training.bundling import write_json
+from training.dataset import Dataset, Image, load_pixels, open_dataset
+from training.errors import TrainingError
+from training.metrics import RESAMPLES, measure, operating_point, wilson_interval
+from training.sources import Source
+
+PREDICTIONS = "predictions.csv"
+METRICS = "metrics.json"
+_THUMBNAIL = 32
+_NEIGHBOURS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Predictions on the test split.
+
+    Attributes
+    ----------
+    images : list of Image
+    labels : numpy.ndarray of uint8, shape (n,)
+    probabilities : dict of str to numpy.ndarray of float64, shape (n,)
+        By network, and "together" for their mean.
+    thresholds : dict of str to float
+    """
+
+    images: list[Image]
+    labels: np.ndarray
+    probabilities: dict[str, np.ndarray]
+    thresholds: dict[str, float]
+
+
+def evaluate(folder: Path, manifest: Path) -> Evaluation:
+    """Open the test split once, for a bundle that is finished.
+
+    Writes predictions.csv and metrics.json into the bundle and the test metrics into its manifest. The
+    networks are loaded and asked as the page does it.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the bundle.
+    manifest : Path
+        Data manifest that its networks were trained with.
+
+    Raises
+    ------
+    TrainingError
+        If the bundle was made with other data.
+    BundleError
+        If the bundle cannot be loaded.
+    """
+    dataset, source = open_dataset(manifest)
+    bundle = load_bundle(folder)
+    if bundle.manifest["data"]["fingerprint"] != dataset.fingerprint:
+        raise TrainingError(
+            f"A bundle must be evaluated on the data that it was made with; {folder} was made with other."
+        )
+    images = dataset.split("test")
+    patients = np.array([image.patient for image in images])
+    classifier = Classifier(bundle)
+    probabilities, thresholds = {}, {}
+    for name, network in bundle.networks.items():
+        pixels, labels = load_pixels(source, images, network.input_size)
+        probabilities[name] = classifier.probability(name, scale_gray(pixels))
+        thresholds[name] = network.threshold
+    probabilities["together"] = np.mean(list(probabilities.values()), axis=0)
+    thresholds["together"] = bundle.threshold
+    evaluation = Evaluation(images, labels, probabilities, thresholds)
+
+    measured = {name: measure(labels, probabilities[name], thresholds[name], patients) for name in probabilities}
+    measured["together"] |= {
+        "images": len(images),
+        "prevalence": float(labels.mean()),
+        "agreement": _agreement(evaluation),
+    }
+    floors = _floors(dataset, source)
+    write_json(
+        folder / METRICS,
+        {
+            "data": dataset.fingerprint,
+            "images": len(images),
+            "patients": len(set(patients)),
+            "interval": f"95 %, {RESAMPLES} bootstrap resamples of patients",
+            "test": measured,
+            "floors": floors,
+        },
+    )
+    content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    for name, metrics in measured.items():
+        (content["together"] if name == "together" else content["networks"][name])["test"] = metrics
+    write_json(folder / MANIFEST, {**content, "floors": floors})
+    _write_predictions(folder / PREDICTIONS, evaluation)
+    return evaluation
+
+
+def _agreement(evaluation: Evaluation) -> dict[str, Any]:
+    """For each number of networks calling pneumonia: how many images got it, and how many of those are pneumonias."""
+    names = [name for name in evaluation.probabilities if name != "together"]
+    calls = sum((evaluation.probabilities[name] >= evaluation.thresholds[name]).astype(int) for name in names)
+    table = {}
+    for count in range(len(names) + 1):
+        chosen = calls == count
+        images, pneumonia = int(chosen.sum()), int(evaluation.labels[chosen].sum())
+        table[str(count)] = {
+            "images": images,
+            "pneumonia": pneumonia,
+            "share": pneumonia / images if images else None,
+            "interval": wilson_interval(pneumonia, images),
+        }
+    return table
+
+
+def _write_predictions(path: Path, evaluation: Evaluation) -> None:
+    names = list(evaluation.probabilities)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        decisions = [f"{name}_decision" for name in names]
+        writer.writerow(["file", "sha256", "patient", "label", "subtype", *names, *decisions])
+        for index, image in enumerate(evaluation.images):
+            values = [evaluation.probabilities[name][index] for name in names]
+            calls = [decide(value, evaluation.thresholds[name]) for name, value in zip(names, values, strict=True)]
+            row = [image.file, image.sha256, image.patient, image.label, image.subtype]
+            writer.writerow([*row, *(f"{value:.6f}" for value in values), *calls])
+
+
+def _floors(dataset: Dataset, source: Source) -> list[dict[str, Any]]:
+    """What predictors reach that know nothing of lungs; a network below them has learned nothing.
+
+    Each is fitted on the training images, and its operating point chosen on validation, as for the networks.
+    """
+    ring = np.ones((_THUMBNAIL, _THUMBNAIL), bool)
+    ring[2:-2, 2:-2] = False
+    splits = ("train", "validation", "test")
+    labels, thumbnails, sizes = {}, {}, {}
+    for split in splits:
+        pixels, labels[split] = load_pixels(source, dataset.split(split), 224)
+        small = [cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA) for image in pixels]
+        thumbnails[split] = np.array(small, np.float32) / 255
+        sizes[split] = np.log([[len(source.read(image.file))] for image in dataset.split(split)])
+    patients = np.array([image.patient for image in dataset.split("test")])
+    candidates = (
+        (
+            f"floor: {_NEIGHBOURS} nearest neighbours on 32 x 32 thumbnails",
+            KNeighborsClassifier(_NEIGHBOURS),
+            {split: thumbnails[split].reshape(len(labels[split]), -1) for split in splits},
+        ),
+        (
+            "floor: the same on the thumbnail's outer ring alone",
+            KNeighborsClassifier(_NEIGHBOURS),
+            {split: thumbnails[split][:, ring] for split in splits},
+        ),
+        ("floor: the file's size in bytes", make_pipeline(StandardScaler(), LogisticRegression()), sizes),
+    )
+    floors = []
+    for title, model, features in candidates:
+        model.fit(features["train"], labels["train"])
+        probabilities = {split: model.predict_proba(features[split])[:, 1] for split in ("validation", "test")}
+        threshold = operating_point(labels["validation"], probabilities["validation"])
+        test = measure(labels["test"], probabilities["test"], threshold, patients)
+        floors.append({"title": title, "threshold": threshold, "test": test})
+    return floors

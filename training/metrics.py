@@ -1,0 +1,137 @@
+"""Measures of a classifier, each with a 95 % interval."""
+
+from __future__ import annotations
+
+import numpy as np
+
+RESAMPLES = 2000
+"""Bootstrap resamples behind every interval."""
+
+
+def operating_point(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The threshold with the highest balanced accuracy; of equals, the one nearest to 0.5.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray of shape (n,)
+        0 normal, 1 pneumonia; of validation images, never of test images.
+    probabilities : numpy.ndarray of shape (n,)
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+    """
+    values = np.unique(probabilities)
+    candidates = np.unique(np.r_[0.5, (values[1:] + values[:-1]) / 2])
+    calls = probabilities >= candidates[:, np.newaxis]
+    positive = labels == 1
+    balanced = (calls[:, positive].mean(axis=1) + (~calls[:, ~positive]).mean(axis=1)) / 2
+    best = candidates[balanced >= balanced.max() - 1e-12]
+    return float(best[np.argmin(np.abs(best - 0.5))])
+
+
+def measure(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    threshold: float,
+    patients: np.ndarray,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, dict]:
+    """All measures of one classifier.
+
+    The interval is the central 95 % over bootstrap resamples of patients, not of images, because images
+    of one patient are alike (Field and Welsh, J. R. Statist. Soc. B 69, 2007).
+
+    Parameters
+    ----------
+    labels : numpy.ndarray of shape (n,)
+        0 normal, 1 pneumonia.
+    probabilities : numpy.ndarray of shape (n,)
+        Of pneumonia, 0 to 1.
+    threshold : float
+        Operating point.
+    patients : numpy.ndarray of shape (n,)
+        Key of each image's patient.
+    seed : int
+    resamples : int
+
+    Returns
+    -------
+    dict
+        Per measure `value` and `interval` (low, high). A measure that a resample leaves undefined is NaN there
+        and left out of its interval.
+    """
+    weights = np.vstack([np.ones(len(labels)), _patient_weights(patients, resamples, seed)])
+    result = {}
+    for name, values in _measures(labels, probabilities, threshold, weights).items():
+        low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+        result[name] = {"value": float(values[0]), "interval": [float(low), float(high)]}
+    return result
+
+
+def wilson_interval(count: int, total: int) -> list[float]:
+    """95 % interval of a share (Wilson, J. Am. Statist. Assoc. 22, 1927); [0, 1] for none of none."""
+    if total == 0:
+        return [0.0, 1.0]
+    z = 1.959964
+    share = count / total
+    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    return [float(max(0.0, centre - half)), float(min(1.0, centre + half))]
+
+
+def _patient_weights(patients: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """How often each image occurs in each resample, shape (resamples, n)."""
+    keys, owner = np.unique(patients, return_inverse=True)
+    drawn = np.random.default_rng(seed).multinomial(len(keys), np.full(len(keys), 1 / len(keys)), size=resamples)
+    return drawn[:, owner].astype(np.float64)
+
+
+def _measures(
+    labels: np.ndarray, probabilities: np.ndarray, threshold: float, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Each measure under each row of weights: arrays of shape (rows,)."""
+    positive = labels == 1
+    calls = probabilities >= threshold
+    clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
+    losses = -np.where(positive, np.log(clipped), np.log1p(-clipped))
+
+    def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        below = weights @ whole.astype(np.float64)
+        return np.divide(weights @ part.astype(np.float64), below, out=np.full(len(below), np.nan), where=below > 0)
+
+    def f1(called: np.ndarray, actual: np.ndarray) -> np.ndarray:
+        return ratio(2 * (called & actual), called.astype(int) + actual)
+
+    everything = np.ones(len(labels))
+    return {
+        "loss": ratio(losses, everything),
+        "accuracy": ratio(calls == positive, everything),
+        "accuracy_at_half": ratio((probabilities >= 0.5) == positive, everything),
+        "auc": _auc(positive, probabilities, weights),
+        "sensitivity": ratio(calls & positive, positive),
+        "specificity": ratio(~calls & ~positive, ~positive),
+        "precision_pneumonia": ratio(calls & positive, calls),
+        "recall_pneumonia": ratio(calls & positive, positive),
+        "f1_pneumonia": f1(calls, positive),
+        "precision_normal": ratio(~calls & ~positive, ~calls),
+        "recall_normal": ratio(~calls & ~positive, ~positive),
+        "f1_normal": f1(~calls, ~positive),
+        "true_positives": weights @ (calls & positive),
+        "false_negatives": weights @ (~calls & positive),
+        "false_positives": weights @ (calls & ~positive),
+        "true_negatives": weights @ (~calls & ~positive),
+    }
+
+
+def _auc(positive: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve under each row of weights: the share of pairs in the right order, ties half."""
+    order = np.argsort(probabilities, kind="stable")
+    starts = np.r_[0, np.flatnonzero(np.diff(probabilities[order])) + 1]
+    above = np.add.reduceat(weights[:, order] * positive[order], starts, axis=1)
+    below = np.add.reduceat(weights[:, order] * ~positive[order], starts, axis=1)
+    pairs = above.sum(axis=1) * below.sum(axis=1)
+    ordered = (above * (np.cumsum(below, axis=1) - below / 2)).sum(axis=1)
+    return np.divide(ordered, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
