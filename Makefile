@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 7860
 DATA ?= ../shared/data/chest_xray
 
-.PHONY: install develop app test check models lock clean
+.PHONY: install develop app test check models screenshots lock clean
 
 # The environment alone: what the Space installs.
 install: .venv/installed
@@ -39,6 +39,11 @@ models: develop
 	.venv/bin/python -m training bundle
 	.venv/bin/python -m training evaluate
 	.venv/bin/python -m training compare
+	.venv/bin/python -m training card
+
+# The pictures of the page in docs/.
+screenshots: develop
+	.venv/bin/python -m tests.screenshots
 
 lock: develop
 	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml -o requirements.txt \

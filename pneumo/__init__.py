@@ -1,4 +1,18 @@
 """pneumo reads chest radiographs for pneumonia with three networks and shows where each looked.
 
-For research and teaching, not for diagnosis.
+For research and teaching, not for diagnosis. Importing it imports no TensorFlow: that is delayed to `load_bundle`.
+
+Examples
+--------
+>>> from pneumo import Examiner, load_bundle, read_radiograph
+>>> examiner = Examiner(load_bundle())  # doctest: +SKIP
+>>> examiner.examine(read_radiograph("radiograph.jpeg")).headline  # doctest: +SKIP
+'All three networks call pneumonia.'
 """
+
+from pneumo.bundle import Bundle, load_bundle
+from pneumo.errors import PneumoError
+from pneumo.examination import Examination, Examiner
+from pneumo.radiograph import Radiograph, read_radiograph
+
+__all__ = ["Bundle", "Examination", "Examiner", "PneumoError", "Radiograph", "load_bundle", "read_radiograph"]

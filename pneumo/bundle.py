@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pneumo.backend import load_tensorflow
 from pneumo.errors import BundleError, UnknownNameError
@@ -61,27 +61,69 @@ class Bundle:
     Attributes
     ----------
     location : str
-        Where they came from.
+        Where they came from; on the Hub, pinned to a commit.
     networks : dict of str to Network
         By name, in the order of the manifest.
-    threshold : float
-        Operating point of the mean of the probabilities of all networks.
+    threshold : float or None
+        Operating point of the mean of the probabilities of all networks; None if only some were published.
     manifest : dict
         The whole of manifest.json.
+    notices : tuple of str
+        What a user should know of how they were loaded.
     """
 
     location: str
     networks: dict[str, Network]
-    threshold: float
+    threshold: float | None
     manifest: dict[str, Any] = field(repr=False)
+    notices: tuple[str, ...] = ()
 
 
-def bundle_location(location: str | Path | None = None) -> str:
-    """The bundle to use: the one named, else that of the environment, else the embedded one."""
-    return str(location or os.environ.get(LOCATION_VARIABLE) or EMBEDDED)
+class BundleFiles(Protocol):
+    """Where the files of a bundle are."""
+
+    @property
+    def location(self) -> str:
+        """What names the place in messages."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a user should know of how the files were found."""
+
+    def path(self, name: str) -> Path:
+        """A file of the bundle on this machine. It need not exist."""
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class FolderFiles:
+    """The files of a bundle in a folder."""
+
+    location: str
+    notices: tuple[str, ...] = ()
+
+    def path(self, name: str) -> Path:
+        """A file of the folder."""
+        return Path(self.location) / name
+
+
+def open_bundle(location: str | Path | None = None) -> BundleFiles:
+    """The files of the bundle named, else of the one that PNEUMO_MODELS names, else of the embedded one.
+
+    Raises
+    ------
+    BundleError
+        If it is on the Hub and cannot be found there.
+    """
+    chosen = str(location or os.environ.get(LOCATION_VARIABLE) or EMBEDDED)
+    if not chosen.startswith("hf://"):
+        return FolderFiles(chosen)
+    # Imported only now: the embedded bundle needs no client of the Hub.
+    from pneumo.hub import open_hub
+
+    return open_hub(chosen)
+
+
+def read_manifest(files: BundleFiles) -> dict[str, Any]:
     """Read and check manifest.json. Needs no TensorFlow.
 
     Raises
@@ -89,13 +131,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     BundleError
         If it is missing, is not JSON, or is of another format or preprocessing than this program's.
     """
-    path = folder / MANIFEST
+    path = files.path(MANIFEST)
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found = manifest["format"], tuple(manifest["class_names"]), manifest["preprocessing"]
     except OSError as error:
         raise BundleError(
-            f"A bundle must be a folder with a {MANIFEST}; {folder} has none that can be read "
+            f"A bundle must be a folder with a {MANIFEST}; {files.location} has none that can be read "
             f"({error.strerror or error}). Make one with `make models`, or name another."
         ) from error
     except (ValueError, LookupError, TypeError) as error:
@@ -115,7 +157,8 @@ def load_bundle(location: str | Path | None = None, names: tuple[str, ...] | Non
     Parameters
     ----------
     location : str or Path, optional
-        Folder of a bundle. Default: PNEUMO_MODELS of the environment, else the embedded bundle.
+        Folder of a bundle, or "hf://OWNER/NAME@REVISION" on the Hugging Face Hub. Default: what PNEUMO_MODELS
+        of the environment names, else the embedded bundle.
     names : tuple of str, optional
         Networks to load. Default: all.
 
@@ -130,8 +173,8 @@ def load_bundle(location: str | Path | None = None, names: tuple[str, ...] | Non
     UnknownNameError
         If the bundle has no network of a name.
     """
-    folder = Path(bundle_location(location))
-    manifest = read_manifest(folder)
+    files = open_bundle(location)
+    manifest = read_manifest(files)
     for name in names or ():
         if name not in manifest["networks"]:
             raise UnknownNameError(
@@ -139,19 +182,24 @@ def load_bundle(location: str | Path | None = None, names: tuple[str, ...] | Non
             )
     try:
         networks = {
-            name: _load_network(folder, name, entry)
+            name: _load_network(files, name, entry)
             for name, entry in manifest["networks"].items()
             if names is None or name in names
         }
-        return Bundle(str(folder), networks, float(manifest["together"]["operating_point"]["threshold"]), manifest)
+        together = manifest["together"]
+        threshold = float(together["operating_point"]["threshold"]) if together else None
+        return Bundle(files.location, networks, threshold, manifest, files.notices)
     except (LookupError, TypeError) as error:
         raise BundleError(
-            f"{folder / MANIFEST} must be as `make models` wrote it; it lacks {error}. Make or copy it again."
+            f"{MANIFEST} of {files.location} must be as `make models` wrote it; it lacks {error}. "
+            "Make or copy it again."
         ) from error
 
 
-def _load_network(folder: Path, name: str, entry: dict[str, Any]) -> Network:
-    path = folder / entry["file"]
+def _load_network(files: BundleFiles, name: str, entry: dict[str, Any]) -> Network:
+    if Path(entry["file"]).name != entry["file"]:
+        raise BundleError(f"A file of a bundle must lie beside its manifest; {entry['file']!r} does not.")
+    path = files.path(entry["file"])
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

@@ -72,8 +72,10 @@ class Classifier:
             predictions[name] = Prediction(float(self.probability(name, inputs)[0]), network.threshold)
         return predictions
 
-    def together(self, predictions: dict[str, Prediction]) -> Prediction:
-        """The mean of the probabilities, at its own operating point."""
+    def together(self, predictions: dict[str, Prediction]) -> Prediction | None:
+        """The mean of the probabilities at its own operating point; None unless all networks were asked."""
+        if self.bundle.threshold is None or len(predictions) < len(self.bundle.manifest["networks"]):
+            return None
         mean = float(np.mean([prediction.probability for prediction in predictions.values()]))
         return Prediction(mean, self.bundle.threshold)
 

@@ -19,6 +19,7 @@ from pneumo.errors import PneumoError, UnknownNameError, UnreadableRadiograph
 from pneumo.examination import DISCLAIMER, Examination, Examiner
 from pneumo.radiograph import SUFFIXES, Radiograph, read_radiograph
 from pneumo.render import encode_png, overlay
+from pneumo.report import percent
 from pneumo.saliency import METHODS, HeatStatus
 from pneumo.zoo import architecture
 
@@ -59,8 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--models", metavar="NAME[,NAME...]", help="networks to ask (default: all)")
     predict.add_argument(
         "--bundle",
-        metavar="FOLDER",
-        help=f"trained networks to use (default: {LOCATION_VARIABLE}, else the embedded ones)",
+        metavar="LOCATION",
+        help="trained networks to use: a folder, or hf://OWNER/NAME@REVISION "
+        f"(default: {LOCATION_VARIABLE}, else the embedded ones)",
     )
     predict.add_argument("--saliency", choices=METHODS, help="heatmap method (default with --out: gradcam)")
     predict.add_argument("--out", type=Path, metavar="DIR", help="write the radiographs with their heatmaps here")
@@ -209,27 +211,28 @@ class _TableWriter:
 
     def __init__(self, stream: TextIO, networks: tuple[str, ...]) -> None:
         self._stream = stream
-        self._networks = networks
-        self._rows: list[tuple[str, Examination | _Refusal]] = []
+        self._titles = [*(architecture(name).title for name in networks), "together"]
+        # Words alone are kept until the widths are known: examinations hold whole images.
+        self._rows: list[tuple[str, list[str]]] = []
+        self._notes: list[str] = []
 
     def add(self, file: str, answer: Examination | _Refusal) -> None:
-        self._rows.append((file, answer))
+        if isinstance(answer, _Refusal):
+            self._rows.append((file, ["refused"]))
+            self._notes.append(answer.error)
+            return
+        cells = [*answer.predictions.values(), answer.together]
+        words = [f"{cell.decision:<9} {percent(cell.probability):>8}" if cell else "-" for cell in cells]
+        self._rows.append((file, words))
+        self._notes += [f"{file}: {warning}" for warning in answer.warnings]
 
     def close(self) -> None:
-        width = max([4, *(len(file) for file, _ in self._rows)])
-        columns = [architecture(name).title for name in self._networks] + ["together"]
-        print(f"{'file':<{width}}  " + "  ".join(f"{column:<17}" for column in columns), file=self._stream)
-        notes = []
-        for file, answer in self._rows:
-            if isinstance(answer, _Refusal):
-                print(f"{file:<{width}}  refused", file=self._stream)
-                notes.append(f"{file}: {answer.error}")
-                continue
-            cells = [*answer.predictions.values(), answer.together]
-            words = [f"{cell.decision:<9} {cell.probability:7.1%}" if cell else "-" for cell in cells]
-            print(f"{file:<{width}}  " + "  ".join(f"{word:<17}" for word in words), file=self._stream)
-            notes += [f"{file}: {warning}" for warning in answer.warnings]
-        for note in notes:
+        table = [("file", self._titles), *self._rows]
+        width = max(len(file) for file, _ in table)
+        for file, words in table:
+            line = f"{file:<{width}}  " + "  ".join(f"{word:<18}" for word in words)
+            print(line.rstrip(), file=self._stream)
+        for note in self._notes:
             print(f"\n{note}", file=self._stream)
         print(f"\nProbability of pneumonia, not calibrated. {DISCLAIMER}", file=self._stream)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from typing_extensions import TypedDict
 
@@ -74,6 +74,8 @@ class Examination:
         By network, for the class that it decided; empty if none were asked for.
     together : Prediction or None
         The mean of all networks of the bundle; None if some were left out.
+    notices : tuple of str
+        What is to be known of how the networks were loaded.
     evidence : dict or None
         How test images with the same number of networks calling pneumonia turned out: `images`, `pneumonia`,
         `share` and `interval`, from the bundle's manifest.
@@ -83,7 +85,8 @@ class Examination:
     predictions: dict[str, Prediction]
     heatmaps: dict[str, Heatmap]
     together: Prediction | None
-    evidence: dict | None
+    notices: tuple[str, ...] = ()
+    evidence: dict | None = None
 
     @property
     def calling_pneumonia(self) -> tuple[str, ...]:
@@ -126,7 +129,7 @@ class Examination:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know before believing the rest."""
-        found = list(self.radiograph.notes)
+        found = [*self.notices, *self.radiograph.notes]
         for name, heatmap in self.heatmaps.items():
             if text := heat_words(heatmap):
                 found.append(f"{architecture(name).title}: {text}")
@@ -181,18 +184,17 @@ class Examiner:
                 name: self._explainer.explain(name, radiograph, prediction.decision)
                 for name, prediction in predictions.items()
             }
-        complete = len(predictions) == len(self.bundle.manifest["networks"])
-        together = self._classifier.together(predictions) if complete else None
-        examination = Examination(radiograph, predictions, heatmaps, together, None)
-        test = self.bundle.manifest["together"].get("test")
-        if not complete or test is None:
+        together = self._classifier.together(predictions)
+        examination = Examination(radiograph, predictions, heatmaps, together, self.bundle.notices)
+        test = self.bundle.manifest["together"].get("test") if together else None
+        if test is None:
             return examination
         evidence = {
             **test["agreement"][str(len(examination.calling_pneumonia))],
             "of": test["images"],
             "prevalence": test["prevalence"],
         }
-        return Examination(radiograph, predictions, heatmaps, together, evidence)
+        return replace(examination, evidence=evidence)
 
 
 def heat_words(heatmap: Heatmap) -> str:

@@ -18,6 +18,8 @@ METRICS = {
     "f1_normal": "F1 normal",
 }
 """Metrics of the table, in order, with their titles."""
+CONFUSION = ("true_positives", "false_negatives", "false_positives", "true_negatives")
+"""Counts that add up to the test images."""
 _SCORES = {"auc"}
 
 
@@ -27,6 +29,11 @@ class Cell:
 
     value: str
     interval: str
+
+
+def confusion(entry: dict[str, Any]) -> dict[str, int]:
+    """Counts of a network's entry in the manifest, by the names of `CONFUSION`."""
+    return {name: round(entry["test"][name]["value"]) for name in CONFUSION}
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -46,7 +53,8 @@ def test_rows(manifest: dict[str, Any]) -> Iterator[tuple[str, list[Cell | None]
     """
     for name, entry in manifest["networks"].items():
         yield architecture(name).title, _cells(entry.get("test", {}))
-    yield "mean of the three", _cells(manifest["together"].get("test", {}))
+    if manifest["together"]:
+        yield "mean of the three", _cells(manifest["together"].get("test", {}))
     for floor in manifest.get("floors", ()):
         yield floor["title"], _cells(floor["test"])
 

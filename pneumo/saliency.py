@@ -96,7 +96,15 @@ class Explainer:
         Returns
         -------
         Heatmap
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such network or class.
         """
+        for kind, value, known in (("network", name, self._bundle.networks), ("class", target, CLASS_NAMES)):
+            if value not in known:
+                raise UnknownNameError(f"A {kind} must be one of {', '.join(known)}; received {value!r}.")
         network = self._bundle.networks[name]
         inputs = preprocess(radiograph.pixels, network.input_size)[np.newaxis]
         return Heatmap(self.method, target, self._explain[name](inputs, target), network.heat_scale)

@@ -113,11 +113,21 @@ def serve(models: Path | str, uploads: Path, code: str = "import app; app.launch
 @pytest.fixture(scope="session")
 def browser():
     """A headless Chromium of the machine."""
+    with open_browser() as chromium:
+        if chromium is None:
+            pytest.skip("no Chromium here; on Debian: apt-get install chromium")
+        yield chromium
+
+
+@contextlib.contextmanager
+def open_browser():
+    """Start the machine's Chromium, headless and talking to nobody; None if there is none."""
     from playwright.sync_api import sync_playwright
 
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
-        pytest.skip("no Chromium here; on Debian: apt-get install chromium")
+        yield None
+        return
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
     arguments += ["--disable-background-networking", "--disable-component-update"]
     with sync_playwright() as playwright:

@@ -41,7 +41,7 @@ def build_interface(service: ExaminationService) -> gr.Blocks:
         with gr.Tab("Read a radiograph"):
             build_read_tab(service)
         with gr.Tab("The numbers"):
-            build_numbers_tab()
+            build_numbers_tab(service, page)
     page.queue(max_size=QUEUE_LENGTH)
     return page
 

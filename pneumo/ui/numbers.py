@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from typing_extensions import TypedDict
 
-from pneumo.bundle import bundle_location, read_manifest
+from pneumo.bundle import Bundle
 from pneumo.errors import PneumoError
 from pneumo.examination import DISCLAIMER
-from pneumo.report import METRICS, test_rows
+from pneumo.report import METRICS, confusion, test_rows
 from pneumo.ui.components import typed_json
+from pneumo.ui.service import ExaminationService
 
 ATTRIBUTION = (
     "Images: Kermany, Zhang, Goldbaum, Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images for "
@@ -23,49 +23,69 @@ ATTRIBUTION = (
 
 
 class NetworkInfo(TypedDict):
-    """What the API says of one network."""
+    """What the API says of one network; `test` is null if its bundle was not evaluated."""
 
     name: str
     sha256: str
     threshold: float
     recipe: str
-    test: dict[str, Any]
+    test: dict[str, Any] | None
 
 
-def build_numbers_tab() -> None:
+def build_numbers_tab(service: ExaminationService, page: gr.Blocks) -> None:
     """Lay out the tab inside the current Blocks context, and the endpoint that lists the networks."""
-    try:
-        manifest = read_manifest(Path(bundle_location()))
-    except PneumoError as error:
-        gr.HTML(f'<section class="verdict refused" role="alert"><p>{escape(str(error))}</p></section>')
-        return
-    gr.HTML(
-        "<h2>What the networks are worth</h2>"
-        f"<p>Measured once on the {manifest['together']['test']['images']} images of the official test split, which "
-        "chose nothing: neither an epoch, nor an operating point, nor a recipe. In brackets, 95 % bootstrap "
-        "intervals over patients.</p>"
-        f'<div class="numbers">{_table(manifest)}</div>'
-        f"<p><strong>{DISCLAIMER}</strong> The networks saw children of one to five years from one hospital in "
-        "Guangzhou. On other people, machines or diseases their answers mean nothing. Probabilities are the networks' "
-        "outputs, not calibrated; heatmaps show where a network found evidence, not where the disease is.</p>"
-        f'<p class="side-note">{escape(ATTRIBUTION)} Program: Apache-2.0.</p>'
-    )
+    place = gr.HTML('<p class="side-note">The networks are being loaded.</p>')
+
+    def show() -> str:
+        try:
+            return _numbers(service.examiner().bundle)
+        except PneumoError as error:
+            return f'<section class="verdict refused" role="alert"><p>{escape(str(error))}</p></section>'
 
     def networks() -> list[NetworkInfo]:
         """List the networks with their operating points and test metrics."""
+        try:
+            entries = service.examiner().bundle.manifest["networks"]
+        except PneumoError as error:
+            raise gr.Error(str(error), print_exception=False) from error
         return [
             {
                 "name": name,
                 "sha256": entry["sha256"],
                 "threshold": entry["operating_point"]["threshold"],
                 "recipe": entry["recipe"]["name"],
-                "test": entry["test"],
+                "test": entry.get("test"),
             }
-            for name, entry in manifest["networks"].items()
+            for name, entry in entries.items()
         ]
 
+    # Not queued with the examinations: it only waits for the networks.
+    page.load(show, None, place, queue=False, show_progress="hidden", api_visibility="private")
     output = typed_json(list[NetworkInfo], label="networks", visible=False)
     gr.Button(visible=False).click(networks, None, output, api_name="networks", queue=False)
+
+
+def _numbers(bundle: Bundle) -> str:
+    notices = "".join(f'<p class="side-note">{escape(notice)}</p>' for notice in bundle.notices)
+    manifest = bundle.manifest
+    first = next(iter(manifest["networks"].values()))
+    if "test" in first:
+        table = (
+            f"<p>Measured once on the {sum(confusion(first).values())} images of the official test split, which chose "
+            "nothing: neither an epoch, nor an operating point, nor a recipe. In brackets, 95 % bootstrap "
+            "intervals over patients. The floors are predictors that know nothing of lungs.</p>"
+            f'<div class="numbers">{_table(manifest)}</div>'
+        )
+    else:
+        table = "<p>These networks have not been evaluated on the test split.</p>"
+    origin = bundle.location if bundle.location.startswith("hf://") else "those of this installation"
+    return (
+        f"<h2>What the networks are worth</h2>{notices}{table}"
+        f"<p><strong>{DISCLAIMER}</strong> The networks saw children of one to five years from one hospital in "
+        "Guangzhou. On other people, machines or diseases their answers mean nothing. Probabilities are the networks' "
+        "outputs, not calibrated; heatmaps show where a network found evidence, not where the disease is.</p>"
+        f'<p class="side-note">{escape(ATTRIBUTION)} Program: Apache-2.0. Networks: {escape(origin)}.</p>'
+    )
 
 
 def _table(manifest: dict[str, Any]) -> str:

@@ -93,7 +93,7 @@ def examination_view(examination: Examination, truth: str = "") -> View:
             f'<p class="quiet">Mean of the three: {escape(percent(mean.probability))}, {mean.decision} at its '
             f"operating point of {percent(mean.threshold)}. {DISCLAIMER}</p>"
         )
-    lines += [f'<p class="quiet">{escape(note)}</p>' for note in radiograph.notes]
+    lines += [f'<p class="quiet">{escape(note)}</p>' for note in (*examination.notices, *radiograph.notes)]
     kind = "" if examination.unanimous else " split"
     cards = "".join(
         _card(examination, name, prediction, examination.heatmaps.get(name))

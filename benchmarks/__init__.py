@@ -1,0 +1,1 @@
+"""Measurements of speed. They assert nothing; see `python -m benchmarks --help`."""

@@ -1,0 +1,74 @@
+"""How long a visitor waits after the program starts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from gradio_client import Client, handle_file
+
+from pneumo.ui.examples import load_examples
+
+_ROOT = Path(__file__).resolve().parent.parent
+_WARM_ANSWERS = 10
+
+
+def startup(repeats: int) -> None:
+    """Start the page some times; print the seconds until it is served, until its first answer, and of later answers.
+
+    Parameters
+    ----------
+    repeats : int
+        How often the program is started.
+    """
+    rows = [_measure() for _ in range(repeats)]
+    print(f"{'seconds, over ' + str(repeats) + ' starts':<44}{'median':>8}{'min':>8}{'max':>8}")
+    titles = ("start to served page", "start to first answer", "a later answer over HTTP (gradio_client)")
+    for title, values in zip(titles, zip(*rows, strict=True), strict=True):
+        print(f"{title:<44}{statistics.median(values):>8.2f}{min(values):>8.2f}{max(values):>8.2f}")
+
+
+def _measure() -> tuple[float, float, float]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    radiograph = load_examples()[0].path
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=_ROOT,
+        env=os.environ | {"GRADIO_SERVER_PORT": str(port)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not _serves(url):
+            time.sleep(0.02)
+        served = time.perf_counter() - began
+        client = Client(url, verbose=False)
+        client.predict(handle_file(radiograph), api_name="/examine")
+        first = time.perf_counter() - began
+        later = []
+        for _ in range(_WARM_ANSWERS):
+            start = time.perf_counter()
+            client.predict(handle_file(radiograph), api_name="/examine")
+            later.append(time.perf_counter() - start)
+        return served, first, statistics.median(later)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _serves(url: str) -> bool:
+    with contextlib.suppress(OSError):
+        urllib.request.urlopen(url, timeout=5).close()
+        return True
+    return False

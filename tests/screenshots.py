@@ -1,0 +1,57 @@
+"""Take the pictures of the page that README.md shows: `make screenshots`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from pneumo.bundle import EMBEDDED
+from pneumo.ui.examples import load_examples
+from tests.conftest import ROOT, open_browser, serve
+
+DOCS = ROOT / "docs"
+
+
+def main() -> None:
+    """Photograph the page with each kind of answer, on a laptop and a phone, light and dark."""
+    DOCS.mkdir(exist_ok=True)
+    examples = load_examples()
+    pneumonia = next(index for index, example in enumerate(examples) if "pneumonia" in example.label)
+    normal = next(index for index, example in enumerate(examples) if example.label.startswith("normal"))
+    missed = next(index for index, example in enumerate(examples) if "missed" in example.caption)
+    with tempfile.TemporaryDirectory() as folder, serve(EMBEDDED, Path(folder)) as url, open_browser() as browser:
+        if browser is None:
+            sys.exit("The screenshots need a Chromium; none was found. On Debian: apt-get install chromium")
+        _photograph(browser, url, "page", example=pneumonia)
+        _photograph(browser, url, "page_normal", example=normal, scheme="dark")
+        _photograph(browser, url, "page_missed", example=missed)
+        _photograph(browser, url, "page_refused")
+        _photograph(browser, url, "page_phone", example=pneumonia, size=(390, 844))
+        _photograph(browser, url, "page_numbers", tab="The numbers")
+
+
+def _photograph(browser, url, name, example=None, tab=None, size=(1366, 768), scheme="light") -> None:
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(url)
+    page.wait_for_selector("#cards .card")
+    if tab:
+        page.get_by_role("tab", name=tab).click()
+        page.locator(".numbers").wait_for(timeout=60_000)
+    elif example is not None:
+        page.locator("#examples button").nth(example).click()
+        page.locator(".film").first.wait_for(timeout=60_000)
+    else:
+        text = {"name": "report.png", "mimeType": "image/png", "buffer": b"A text, not an image.\n"}
+        page.set_input_files("#upload input[type=file]", text)
+        page.locator(".refused").wait_for(timeout=60_000)
+    page.wait_for_timeout(800)
+    page.evaluate("document.activeElement.blur()")
+    page.mouse.move(0, 0)
+    page.screenshot(path=DOCS / f"{name}.png", full_page=True)
+    context.close()
+
+
+if __name__ == "__main__":
+    main()
