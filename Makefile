@@ -43,7 +43,7 @@ models: develop
 
 # The pictures of the page in docs/.
 screenshots: develop
-	.venv/bin/python -m tests.screenshots
+	PYTHONPATH=.:tests .venv/bin/python tests/screenshots.py
 
 lock: develop
 	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml -o requirements.txt \

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pneumo.backend import load_tensorflow
-from pneumo.errors import BundleError, UnknownNameError
+from pneumo.errors import BundleError, PneumoError, UnknownNameError
 from pneumo.radiograph import PREPROCESSING
 from pneumo.zoo import CLASS_NAMES, build
 
@@ -24,6 +26,7 @@ EMBEDDED = Path(__file__).resolve().parent.parent / "models"
 """The bundle that ships with the program."""
 LOCATION_VARIABLE = "PNEUMO_MODELS"
 """Environment variable that names another bundle."""
+_FILE_NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,8 @@ class Network:
         Side of the square input, in pixels.
     threshold : float
         The operating point: from this probability on, the decision is pneumonia.
-    heat_scale : float
-        Grad-CAM value, in units of the logit, that is drawn at full strength.
+    heat_scale : dict of str to float
+        By class, the Grad-CAM value, in units of the logit, that is drawn at full strength.
     metadata : dict
         Its whole entry of manifest.json.
     """
@@ -50,7 +53,7 @@ class Network:
     model: keras.Model = field(repr=False)
     input_size: int
     threshold: float
-    heat_scale: float
+    heat_scale: dict[str, float]
     metadata: dict[str, Any] = field(repr=False)
 
 
@@ -135,17 +138,19 @@ def read_manifest(files: BundleFiles) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found = manifest["format"], tuple(manifest["class_names"]), manifest["preprocessing"]
+        if not manifest["networks"]:
+            raise LookupError("no networks")
     except OSError as error:
         raise BundleError(
             f"A bundle must be a folder with a {MANIFEST}; {files.location} has none that can be read "
             f"({error.strerror or error}). Make one with `make models`, or name another."
         ) from error
     except (ValueError, LookupError, TypeError) as error:
-        raise BundleError(f"{path} must be as `make models` wrote it; it is damaged. Make or copy it again.") from error
+        raise _damaged(files, error) from error
     expected = FORMAT, CLASS_NAMES, PREPROCESSING
     if found != expected:
         raise BundleError(
-            f"The bundle must have format, classes and preprocessing {expected}; {path} has {found}. "
+            f"A bundle must have format, classes and preprocessing {expected}; {files.location} has {found}. "
             "Use the release of pneumo that the bundle was made with, or make it again."
         )
     return manifest
@@ -175,12 +180,12 @@ def load_bundle(location: str | Path | None = None, names: tuple[str, ...] | Non
     """
     files = open_bundle(location)
     manifest = read_manifest(files)
-    for name in names or ():
-        if name not in manifest["networks"]:
-            raise UnknownNameError(
-                f"A network must be one of {', '.join(manifest['networks'])}; received {name!r}. Correct the name."
-            )
     try:
+        for name in names or ():
+            if name not in manifest["networks"]:
+                raise UnknownNameError(
+                    f"A network must be one of {', '.join(manifest['networks'])}; received {name!r}. Correct the name."
+                )
         networks = {
             name: _load_network(files, name, entry)
             for name, entry in manifest["networks"].items()
@@ -189,42 +194,66 @@ def load_bundle(location: str | Path | None = None, names: tuple[str, ...] | Non
         together = manifest["together"]
         threshold = float(together["operating_point"]["threshold"]) if together else None
         return Bundle(files.location, networks, threshold, manifest, files.notices)
-    except (LookupError, TypeError) as error:
+    except PneumoError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(files, error) from error
+
+
+def verified_path(files: BundleFiles, entry: dict[str, Any]) -> Path:
+    """Where the weights of a network are, once their SHA-256 is that of the network's entry in the manifest.
+
+    Raises
+    ------
+    BundleError
+        If they are missing, altered, or not beside the manifest.
+    """
+    name = entry["file"]
+    if not _FILE_NAME.fullmatch(name):
         raise BundleError(
-            f"{MANIFEST} of {files.location} must be as `make models` wrote it; it lacks {error}. "
-            "Make or copy it again."
-        ) from error
-
-
-def _load_network(files: BundleFiles, name: str, entry: dict[str, Any]) -> Network:
-    if Path(entry["file"]).name != entry["file"]:
-        raise BundleError(f"A file of a bundle must lie beside its manifest; {entry['file']!r} does not.")
-    path = files.path(entry["file"])
+            f"A file of a bundle must lie beside its manifest; {name!r} of {files.location} does not. "
+            "Use another bundle: this one was not made by `make models`."
+        )
+    path = files.path(name)
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise BundleError(
-            f"A bundle must hold every file of its manifest; {path} cannot be read ({error.strerror or error}). "
-            "Copy the bundle again, or make it with `make models`."
+            f"A bundle must hold every file of its manifest; {name} of {files.location} cannot be read "
+            f"({error.strerror or error}). Copy the bundle again, or make it with `make models`."
         ) from error
     if digest != entry["sha256"]:
         raise BundleError(
-            f"A file of a bundle must have the SHA-256 of its manifest, {entry['sha256'][:12]}...; {path} has "
-            f"{digest[:12]}...: it was altered or copied incompletely. Copy the bundle again."
+            f"A file of a bundle must have the SHA-256 of its manifest, {entry['sha256'][:12]}...; {name} of "
+            f"{files.location} has {digest[:12]}...: it was altered or copied incompletely. Copy the bundle again."
         )
+    return path
+
+
+def _damaged(files: BundleFiles, error: Exception) -> BundleError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return BundleError(
+        f"{MANIFEST} of {files.location} must be as `make models` wrote it; it is damaged ({reason}). "
+        "Make or copy it again."
+    )
+
+
+def _load_network(files: BundleFiles, name: str, entry: dict[str, Any]) -> Network:
+    path = verified_path(files, entry)
     load_tensorflow()
     model = build(name, entry["input_size"], tuple(entry["filters"]))
     try:
         model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise BundleError(
-            f"The weights must fit the architecture {name}; those of {path} do not. Make the bundle again."
+            f"The weights must fit the architecture {name}; {entry['file']} of {files.location} does not. "
+            "Make the bundle again."
         ) from error
     return Network(
         name=name,
         model=model,
         input_size=entry["input_size"],
         threshold=float(entry["operating_point"]["threshold"]),
-        heat_scale=float(entry["saliency"]["gradcam"]["scale"]),
+        heat_scale={label: float(entry["saliency"]["gradcam"]["scale"][label]) for label in CLASS_NAMES},
         metadata=entry,
     )

@@ -19,7 +19,7 @@ from pneumo.errors import PneumoError, UnknownNameError, UnreadableRadiograph
 from pneumo.examination import DISCLAIMER, Examination, Examiner
 from pneumo.radiograph import SUFFIXES, Radiograph, read_radiograph
 from pneumo.render import encode_png, overlay
-from pneumo.report import percent
+from pneumo.report import probability
 from pneumo.saliency import METHODS, HeatStatus
 from pneumo.zoo import architecture
 
@@ -222,7 +222,7 @@ class _TableWriter:
             self._notes.append(answer.error)
             return
         cells = [*answer.predictions.values(), answer.together]
-        words = [f"{cell.decision:<9} {percent(cell.probability):>8}" if cell else "-" for cell in cells]
+        words = [f"{cell.decision:<9} {probability(cell.probability):>8}" if cell else "-" for cell in cells]
         self._rows.append((file, words))
         self._notes += [f"{file}: {warning}" for warning in answer.warnings]
 

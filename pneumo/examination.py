@@ -121,9 +121,10 @@ class Examination:
             return ""
         low, high = self.evidence["interval"]
         return (
-            f"{self.evidence['images']} of the {self.evidence['of']} official test images got this answer; "
-            f"{percent(self.evidence['share'], 0)} of those show pneumonia (95 % interval {percent(low, 0)} to "
-            f"{percent(high, 0)}), beside {percent(self.evidence['prevalence'], 0)} of all images of that set."
+            f"{self.evidence['images']} of the {self.evidence['of']} official test images had "
+            f"{len(self.calling_pneumonia)} of the {len(self.predictions)} networks calling pneumonia; "
+            f"{percent(self.evidence['share'], 0)} of those show it (95 % interval {percent(low, 0)} to "
+            f"{percent(high, 0)}), beside {percent(self.evidence['prevalence'], 0)} of all."
         )
 
     @property

@@ -37,13 +37,15 @@ def confusion(entry: dict[str, Any]) -> dict[str, int]:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share, 0 to 1, in percent, that never claims certainty by rounding."""
-    least = 10.0**-digits
-    if 0 < share * 100 < least:
-        return f"< {least:g} %"
-    if 100 - least < share * 100 < 100:
-        return f"> {100 - least:g} %"
+    """A share, 0 to 1, in percent."""
     return f"{share * 100:.{digits}f} %"
+
+
+def probability(value: float) -> str:
+    """A network's probability in percent. It never claims certainty, not even where a float has saturated."""
+    if value < 0.001:
+        return "< 0.1 %"
+    return "> 99.9 %" if value > 0.999 else percent(value)
 
 
 def test_rows(manifest: dict[str, Any]) -> Iterator[tuple[str, list[Cell | None]]]:

@@ -35,7 +35,7 @@ class Heatmap:
     values : numpy.ndarray of float32, shape (rows, columns)
         Raw evidence, 0 or more, in units of the logit; it covers the whole radiograph.
     scale : float
-        Value that is drawn at full strength: fixed for a network, not stretched image by image.
+        Value that is drawn at full strength: fixed for a network and class, not stretched image by image.
     """
 
     method: str
@@ -107,7 +107,7 @@ class Explainer:
                 raise UnknownNameError(f"A {kind} must be one of {', '.join(known)}; received {value!r}.")
         network = self._bundle.networks[name]
         inputs = preprocess(radiograph.pixels, network.input_size)[np.newaxis]
-        return Heatmap(self.method, target, self._explain[name](inputs, target), network.heat_scale)
+        return Heatmap(self.method, target, self._explain[name](inputs, target), network.heat_scale[target])
 
 
 def _gradcam(model) -> Callable[[np.ndarray, str], np.ndarray]:

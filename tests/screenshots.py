@@ -6,9 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from conftest import ROOT, open_browser, serve
+
 from pneumo.bundle import EMBEDDED
 from pneumo.ui.examples import load_examples
-from tests.conftest import ROOT, open_browser, serve
 
 DOCS = ROOT / "docs"
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from pneumo.cli import main
 from pneumo.examination import ExaminationRecord
-from pneumo.report import percent
+from pneumo.report import probability
 
 RADIOGRAPHS = sorted((DATA / "full_resolution").glob("*.jpeg"))
 
@@ -51,7 +51,7 @@ def test_page_api_and_command_line_answer_alike(client, path, bundle_folder, cap
     for name, network in answer["networks"].items():
         card = page.locator(f'#cards [data-network="{name}"]')
         assert card.locator(".decision").inner_text() == network["decision"]
-        assert card.locator(".probability strong").inner_text() == percent(network["probability"])
+        assert card.locator(".probability strong").inner_text() == probability(network["probability"])
     page.close()
 
 

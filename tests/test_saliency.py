@@ -59,7 +59,7 @@ def test_gradcam(bundle, explainer, each_radiograph, name):
     assert np.any(signed != 0)
     for target, sign in (("NORMAL", -1), ("PNEUMONIA", 1)):
         heatmap = explainer.explain(name, each_radiograph, target)
-        assert (heatmap.method, heatmap.target, heatmap.scale) == ("gradcam", target, network.heat_scale)
+        assert (heatmap.method, heatmap.target, heatmap.scale) == ("gradcam", target, network.heat_scale[target])
         assert heatmap.values.dtype == np.float32
         np.testing.assert_allclose(
             heatmap.values, np.maximum(sign * signed, 0), rtol=1e-3, atol=1e-5 * np.abs(signed).max()

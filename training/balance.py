@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pneumo.errors import UnknownNameError
+from training.errors import TrainingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ def balance(strategy: str, images: np.ndarray, labels: np.ndarray, seed: int) ->
     ------
     UnknownNameError
         If there is no such strategy.
+    TrainingError
+        If a class has too few images for it.
     """
     if strategy not in STRATEGIES:
         raise UnknownNameError(f"A balance must be one of {', '.join(STRATEGIES)}; received {strategy!r}.")
@@ -80,8 +83,15 @@ def _smote(images: np.ndarray, labels: np.ndarray, seed: int) -> Balanced:
     """
     from imblearn.over_sampling import SMOTE
 
+    sampler = SMOTE(random_state=seed)
+    fewest, most = sorted(np.bincount(labels, minlength=2).tolist())
+    if fewest < most and fewest <= sampler.k_neighbors:
+        raise TrainingError(
+            f"SMOTE needs at least {sampler.k_neighbors + 1} training images of each class; received {fewest} of one. "
+            "Add images, or balance by another strategy."
+        )
     flat = images.reshape(len(images), -1).astype(np.float32)
-    flat, balanced = SMOTE(random_state=seed).fit_resample(flat, labels)
+    flat, balanced = sampler.fit_resample(flat, labels)
     resampled = np.clip(np.rint(flat), 0, 255).astype(np.uint8)
     return Balanced(resampled.reshape(-1, *images.shape[1:]), balanced)
 

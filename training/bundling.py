@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pneumo.bundle import FORMAT, MANIFEST, Bundle, Network
-from pneumo.classifier import Classifier, decide
+from pneumo.classifier import Classifier
 from pneumo.radiograph import PREPROCESSING, read_radiograph, scale_gray
 from pneumo.saliency import METHODS, Explainer
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, build
@@ -23,7 +22,7 @@ from training.sources import Source
 
 OPERATING_POINT_RULE = "highest balanced accuracy on validation; of equals, nearest to 0.5"
 HEAT_PERCENTILE = 90
-HEAT_RULE = f"{HEAT_PERCENTILE}th percentile, over validation images, of the map's largest value for the decided class"
+HEAT_RULE = f"{HEAT_PERCENTILE}th percentile, over validation images of a class, of the largest value of its map"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -63,7 +62,8 @@ def make_bundle(runs: Path, manifest: Path, folder: Path) -> None:
         probabilities[name] = classifier.probability(name, scale_gray(pixels))
         threshold = operating_point(labels, probabilities[name])
         file = f"{name}.keras"
-        shutil.copyfile(runs / name / BEST, folder / file)
+        # Saved anew, because the file of the run holds the optimizer's state too.
+        networks[name].model.save(folder / file)
         entries[name] = {
             "file": file,
             "sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(),
@@ -72,7 +72,7 @@ def make_bundle(runs: Path, manifest: Path, folder: Path) -> None:
             "filters": record["recipe"]["filters"],
             "calibration": "none",
             "operating_point": {"threshold": threshold, "rule": OPERATING_POINT_RULE},
-            "saliency": _heat_scales(networks[name], threshold, dataset, source, probabilities[name]),
+            "saliency": _heat_scales(networks[name], dataset, source),
             "validation": measure(labels, probabilities[name], threshold, patients),
             **{key: record[key] for key in ("recipe", "best", "minutes", "libraries", "commit")},
         }
@@ -110,31 +110,33 @@ def _network(folder: Path, record: dict[str, Any]) -> Network:
     recipe = record["recipe"]
     model = build(record["network"], recipe["input_size"], tuple(recipe["filters"]))
     model.load_weights(folder / BEST)
-    return Network(record["network"], model, recipe["input_size"], 0.5, 1.0, record)
+    return Network(record["network"], model, recipe["input_size"], 0.5, dict.fromkeys(CLASS_NAMES, 1.0), record)
 
 
-def _heat_scales(
-    network: Network, threshold: float, dataset: Dataset, source: Source, probabilities: np.ndarray
-) -> dict[str, Any]:
-    """The value of each method's maps that is drawn at full strength."""
+def _heat_scales(network: Network, dataset: Dataset, source: Source) -> dict[str, Any]:
+    """The value of each method's maps that is drawn at full strength, for each class."""
     bundle = Bundle("", {network.name: network}, 0.5, {})
-    scales = {}
+    scales: dict[str, Any] = {}
     for method in METHODS:
         explainer = Explainer(bundle, method)
-        peaks = []
-        for image, probability in zip(dataset.split("validation"), probabilities, strict=True):
+        peaks: dict[str, list[float]] = {label: [] for label in CLASS_NAMES}
+        for image in dataset.split("validation"):
             radiograph = read_radiograph(source.read(image.file), image.file)
-            heatmap = explainer.explain(network.name, radiograph, decide(probability, threshold))
-            peaks.append(heatmap.values.max())
-        drawn = [peak for peak in peaks if np.isfinite(peak) and peak > 0]
-        if not drawn:
+            heatmap = explainer.explain(network.name, radiograph, image.label)
+            peaks[image.label].append(float(heatmap.values.max()))
+        drawn = {label: [peak for peak in peaks[label] if np.isfinite(peak) and peak > 0] for label in CLASS_NAMES}
+        everything = [peak for label in CLASS_NAMES for peak in drawn[label]]
+        if not everything:
             raise TrainingError(
                 f"A network needs a heatmap to be bundled; all {method} maps of {network.name} are empty."
             )
         scales[method] = {
-            "scale": float(np.percentile(drawn, HEAT_PERCENTILE)),
+            # A class for which nothing was ever drawn takes the scale of the other.
+            "scale": {
+                label: float(np.percentile(drawn[label] or everything, HEAT_PERCENTILE)) for label in CLASS_NAMES
+            },
             "rule": HEAT_RULE,
-            "empty_maps": len(peaks) - len(drawn),
-            "maps": len(peaks),
+            "maps": {label: len(peaks[label]) for label in CLASS_NAMES},
+            "empty_maps": {label: len(peaks[label]) - len(drawn[label]) for label in CLASS_NAMES},
         }
     return scales

@@ -1,4 +1,4 @@
-"""The command line of the training package: `python -m training data|train|bundle|evaluate`."""
+"""The command line of the training package: `python -m training data|train|bundle|evaluate|compare|card|publish`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pneumo.backend import load_tensorflow
 from pneumo.bundle import EMBEDDED
 from pneumo.errors import PneumoError
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
+from training.errors import PublishError
 from training.recipes import RECIPES, recipe
 from training.sources import HUB_DATASET
 
@@ -75,6 +76,21 @@ def _parser() -> argparse.ArgumentParser:
     for command in (bundle, evaluate):
         command.add_argument("--data", type=Path, default=MANIFEST, help="manifest of the data")
         command.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
+
+    make_card = commands.add_parser("card", help="write model_card.md from the bundle")
+    make_card.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
+    make_card.add_argument("--out", type=Path, default=EMBEDDED.parent / "model_card.md", help="file to write")
+    make_card.set_defaults(run=_card)
+
+    publish = commands.add_parser("publish", help="upload networks, card and Space to the Hugging Face Hub")
+    publish.add_argument("--repo", metavar="OWNER/NAME", help="repository of the networks")
+    publish.add_argument("--space", metavar="OWNER/NAME", help="Space of the app")
+    publish.add_argument("--network", nargs="+", choices=ARCHITECTURES, help="networks to publish (default: all)")
+    publish.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
+    publish.add_argument("--private", action="store_true", help="make a repository that is created private")
+    publish.add_argument("--dry-run", action="store_true", help="list what would be uploaded, and upload nothing")
+    publish.add_argument("--stage", type=Path, metavar="DIR", help="lay the files out in DIR instead of uploading them")
+    publish.set_defaults(run=_publish)
 
     compare = commands.add_parser("compare", help="write the test table, and put it into README.md")
     compare.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
@@ -144,6 +160,36 @@ def _compare(options: argparse.Namespace) -> None:
 
     print(table(options.models))
     insert_table(options.readme, table(options.models))
+
+
+def _card(options: argparse.Namespace) -> None:
+    from training.card import card
+
+    options.out.write_text(card(options.models), encoding="utf-8")
+    print(f"Wrote {options.out}.")
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from training.publish import plan_networks, plan_space, publish
+
+    plans = []
+    if options.repo:
+        plans.append(plan_networks(options.models, options.repo, options.network))
+    if options.space:
+        plans.append(plan_space(options.space))
+    if not plans:
+        raise PublishError("Something must be named to publish; received neither --repo nor --space. Add OWNER/NAME.")
+    for plan in plans:
+        if options.dry_run or options.stage:
+            print(f"{plan.kind} {plan.repository}: {len(plan.files)} files")
+            for name, content in sorted(plan.files.items()):
+                print(f"{len(content):>12,}  {name}")
+        if options.stage:
+            folder = options.stage if len(plans) == 1 else options.stage / plan.kind
+            plan.write(folder)
+            print(f"Laid out in {folder}; nothing was uploaded.")
+        elif not options.dry_run:
+            print(f"{plan.kind} {plan.repository} is at commit {publish(plan, options.private)}.")
 
 
 def _override(item: str) -> tuple[str, object]:

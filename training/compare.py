@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pneumo.bundle import read_manifest
+from pneumo.bundle import FolderFiles, read_manifest
 from pneumo.report import METRICS, test_rows
 from training.errors import TrainingError
 
@@ -21,7 +21,7 @@ def table(folder: Path) -> str:
         If the folder holds no bundle.
     """
     lines = ["| | " + " | ".join(METRICS.values()) + " |", "|---" * (len(METRICS) + 1) + "|"]
-    for title, cells in test_rows(read_manifest(folder)):
+    for title, cells in test_rows(read_manifest(FolderFiles(str(folder)))):
         texts = [f"{cell.value} {cell.interval}".strip() if cell else "-" for cell in cells]
         lines.append(f"| {title} | " + " | ".join(texts) + " |")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -27,7 +28,7 @@ from training.sources import Source
 PREDICTIONS = "predictions.csv"
 METRICS = "metrics.json"
 _THUMBNAIL = 32
-_NEIGHBOURS = 15
+_NEIGHBOURS = (1, 5, 15, 25, 51, 101)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ def evaluate(folder: Path, manifest: Path) -> Evaluation:
         raise TrainingError(
             f"A bundle must be evaluated on the data that it was made with; {folder} was made with other."
         )
+    if bundle.threshold is None:
+        raise TrainingError(f"A bundle must hold all networks to be evaluated; {folder} holds a selection.")
     images = dataset.split("test")
     patients = np.array([image.patient for image in images])
     classifier = Classifier(bundle)
@@ -87,7 +90,10 @@ def evaluate(folder: Path, manifest: Path) -> Evaluation:
     thresholds["together"] = bundle.threshold
     evaluation = Evaluation(images, labels, probabilities, thresholds)
 
-    measured = {name: measure(labels, probabilities[name], thresholds[name], patients) for name in probabilities}
+    subtypes = np.array([image.subtype for image in images])
+    measured: dict[str, dict[str, Any]] = {
+        name: measure(labels, probabilities[name], thresholds[name], patients, subtypes) for name in probabilities
+    }
     measured["together"] |= {
         "images": len(images),
         "prevalence": float(labels.mean()),
@@ -116,7 +122,7 @@ def evaluate(folder: Path, manifest: Path) -> Evaluation:
 def _agreement(evaluation: Evaluation) -> dict[str, Any]:
     """For each number of networks calling pneumonia: how many images got it, and how many of those are pneumonias."""
     names = [name for name in evaluation.probabilities if name != "together"]
-    calls = sum((evaluation.probabilities[name] >= evaluation.thresholds[name]).astype(int) for name in names)
+    calls = np.sum([evaluation.probabilities[name] >= evaluation.thresholds[name] for name in names], axis=0)
     table = {}
     for count in range(len(names) + 1):
         chosen = calls == count
@@ -158,22 +164,26 @@ def _floors(dataset: Dataset, source: Source) -> list[dict[str, Any]]:
         thumbnails[split] = np.array(small, np.float32) / 255
         sizes[split] = np.log([[len(source.read(image.file))] for image in dataset.split(split)])
     patients = np.array([image.patient for image in dataset.split("test")])
+
+    def neighbours(features: dict[str, np.ndarray]) -> KNeighborsClassifier:
+        """The number of neighbours with the best validation AUC, so that the floor is not set too low."""
+        counts = [count for count in _NEIGHBOURS if count <= len(labels["train"])]
+        fitted = [KNeighborsClassifier(count).fit(features["train"], labels["train"]) for count in counts]
+        return max(
+            fitted,
+            key=lambda model: roc_auc_score(labels["validation"], model.predict_proba(features["validation"])[:, 1]),
+        )
+
+    whole = {split: thumbnails[split].reshape(len(labels[split]), -1) for split in splits}
+    border = {split: thumbnails[split][:, ring] for split in splits}
+    size = make_pipeline(StandardScaler(), LogisticRegression()).fit(sizes["train"], labels["train"])
     candidates = (
-        (
-            f"floor: {_NEIGHBOURS} nearest neighbours on 32 x 32 thumbnails",
-            KNeighborsClassifier(_NEIGHBOURS),
-            {split: thumbnails[split].reshape(len(labels[split]), -1) for split in splits},
-        ),
-        (
-            "floor: the same on the thumbnail's outer ring alone",
-            KNeighborsClassifier(_NEIGHBOURS),
-            {split: thumbnails[split][:, ring] for split in splits},
-        ),
-        ("floor: the file's size in bytes", make_pipeline(StandardScaler(), LogisticRegression()), sizes),
+        ("floor: nearest neighbours on 32 x 32 thumbnails", neighbours(whole), whole),
+        ("floor: the same on the thumbnail's outer ring alone", neighbours(border), border),
+        ("floor: the file's size in bytes", size, sizes),
     )
     floors = []
     for title, model, features in candidates:
-        model.fit(features["train"], labels["train"])
         probabilities = {split: model.predict_proba(features[split])[:, 1] for split in ("validation", "test")}
         threshold = operating_point(labels["validation"], probabilities["validation"])
         test = measure(labels["test"], probabilities["test"], threshold, patients)

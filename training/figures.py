@@ -125,7 +125,7 @@ def roc(evaluation: Evaluation, path: Path) -> None:
 def confusion(evaluation: Evaluation, path: Path) -> None:
     """A confusion matrix on the test split for each network and their mean."""
     names = list(evaluation.probabilities)
-    figure = matplotlib.figure.Figure(figsize=(2.7 * len(names), 3), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(2.7 * len(names), 3.4), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
         calls = (evaluation.probabilities[name] >= evaluation.thresholds[name]).astype(int)
         matrix = confusion_matrix(evaluation.labels, calls)

@@ -66,7 +66,8 @@ def batches(images: Balanced, recipe: Recipe, first_epoch: int) -> Iterator[tupl
         for start in range(0, len(order), recipe.batch_size):
             chosen = order[start : start + recipe.batch_size]
             labels = images.labels[chosen].astype(np.float32)[:, np.newaxis]
-            batch = (scale_gray(recipe.augmentation.apply(images.images[chosen], generator)), labels)
+            pixels = recipe.augmentation.apply(images.images[chosen], generator)
+            batch: tuple[np.ndarray, ...] = (scale_gray(pixels), labels)
             if images.class_weights is not None:
                 weights = images.class_weights
                 batch += (np.array([weights[int(label)] for label in labels[:, 0]], np.float32),)
@@ -228,7 +229,7 @@ class _Checkpoint(keras.callbacks.Callback):
 
     def _save_network(self, name: str) -> None:
         draft = self._folder / f"draft.{name}"
-        self.model.save(draft, include_optimizer=False)
+        self.model.save(draft)
         os.replace(draft, self._folder / name)
 
     def _save_history(self) -> None:

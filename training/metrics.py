@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+_SUBTYPES = {"bacteria": "bacterial", "virus": "viral"}
+_BINS = 15
 RESAMPLES = 2000
 """Bootstrap resamples behind every interval."""
 
@@ -36,6 +38,7 @@ def measure(
     probabilities: np.ndarray,
     threshold: float,
     patients: np.ndarray,
+    subtypes: np.ndarray | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, dict]:
@@ -54,6 +57,8 @@ def measure(
         Operating point.
     patients : numpy.ndarray of shape (n,)
         Key of each image's patient.
+    subtypes : numpy.ndarray of shape (n,), optional
+        "bacteria", "virus" or ""; adds the sensitivity for each of the two kinds of pneumonia.
     seed : int
     resamples : int
 
@@ -61,11 +66,18 @@ def measure(
     -------
     dict
         Per measure `value` and `interval` (low, high). A measure that a resample leaves undefined is NaN there
-        and left out of its interval.
+        and left out of its interval; one that is undefined altogether, such as the precision of a class that is
+        never called, is left out.
     """
     weights = np.vstack([np.ones(len(labels)), _patient_weights(patients, resamples, seed)])
     result = {}
-    for name, values in _measures(labels, probabilities, threshold, weights).items():
+    measures = _measures(labels, probabilities, threshold, weights)
+    for subtype, name in _SUBTYPES.items() if subtypes is not None else ():
+        chosen = np.asarray(subtypes == subtype)
+        measures[f"sensitivity_{name}"] = _ratio(weights, chosen & (probabilities >= threshold), chosen)
+    for name, values in measures.items():
+        if np.isnan(values[0]):
+            continue
         low, high = np.nanpercentile(values[1:], [2.5, 97.5])
         result[name] = {"value": float(values[0]), "interval": [float(low), float(high)]}
     return result
@@ -99,8 +111,7 @@ def _measures(
     losses = -np.where(positive, np.log(clipped), np.log1p(-clipped))
 
     def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        below = weights @ whole.astype(np.float64)
-        return np.divide(weights @ part.astype(np.float64), below, out=np.full(len(below), np.nan), where=below > 0)
+        return _ratio(weights, part, whole)
 
     def f1(called: np.ndarray, actual: np.ndarray) -> np.ndarray:
         return ratio(2 * (called & actual), called.astype(int) + actual)
@@ -111,6 +122,8 @@ def _measures(
         "accuracy": ratio(calls == positive, everything),
         "accuracy_at_half": ratio((probabilities >= 0.5) == positive, everything),
         "auc": _auc(positive, probabilities, weights),
+        "brier": ratio((probabilities - positive) ** 2, everything),
+        "ece": _calibration_error(positive, probabilities, weights),
         "sensitivity": ratio(calls & positive, positive),
         "specificity": ratio(~calls & ~positive, ~positive),
         "precision_pneumonia": ratio(calls & positive, calls),
@@ -124,6 +137,20 @@ def _measures(
         "false_positives": weights @ (calls & ~positive),
         "true_negatives": weights @ (~calls & ~positive),
     }
+
+
+def _ratio(weights: np.ndarray, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Weighted sum of a part over that of the whole, under each row of weights; NaN where the whole is nothing."""
+    below = weights @ whole.astype(np.float64)
+    return np.divide(weights @ part.astype(np.float64), below, out=np.full(len(below), np.nan), where=below > 0)
+
+
+def _calibration_error(positive: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Expected calibration error under each row of weights, in bins of equal mass (Nixon et al., CVPRW 2019)."""
+    gap = np.zeros(len(weights))
+    for members in np.array_split(np.argsort(probabilities, kind="stable"), _BINS):
+        gap += np.abs(weights[:, members] @ (probabilities - positive)[members])
+    return gap / weights.sum(axis=1)
 
 
 def _auc(positive: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 from collections import Counter
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def train_run(
     TrainingError
         If the folder holds another training.
     """
+    commit = _commit()
     dataset, source = open_dataset(manifest)
     training, validation = (
         Images(*load_pixels(source, dataset.split(split), recipe.input_size)) for split in ("train", "validation")
@@ -48,7 +50,7 @@ def train_run(
         "minutes": round(sum(row["seconds"] for row in history) / 60, 1),
         "best": max(history, key=lambda row: (row["val_auc"], -row["val_loss"])),
         "libraries": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
-        "commit": _commit(),
+        "commit": commit,
     }
     (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -85,8 +87,9 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@cache
 def _commit() -> str:
-    """The commit that the code is at, or "" outside a checkout."""
+    """The commit that the code was at when the process began to train, or "" outside a checkout."""
     try:
         answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
@@ -92,7 +93,10 @@ class ZipSource:
     """Images in a ZIP archive, read without unpacking it."""
 
     def __init__(self, path: Path) -> None:
-        self._archive = zipfile.ZipFile(path)
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+            raise _damaged(path, error) from error
         self._members = _choose_tree(self._archive.namelist(), str(path))
         self.location = str(path)
 
@@ -104,7 +108,7 @@ class ZipSource:
         """Content of one image."""
         try:
             return self._archive.read(self._members[file])
-        except (KeyError, OSError, RuntimeError, zipfile.BadZipFile) as error:
+        except (KeyError, OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"Every image of the archive must be readable; {file} is not: {error}.") from error
 
 
@@ -115,24 +119,41 @@ class ParquetSource:
         import pyarrow.parquet
 
         self.location = location
-        self._tables = {path: pyarrow.parquet.ParquetFile(path) for path in files}
+        self._tables = {}
+        for path in files:
+            try:
+                self._tables[path] = pyarrow.parquet.ParquetFile(path)
+            except (OSError, ValueError) as error:
+                raise _damaged(path, error) from error
 
     @cached_property
     def _index(self) -> dict[str, tuple[Path, int]]:
-        index = {}
-        for path, table in self._tables.items():
+        index: dict[str, tuple[Path, int]] = {}
+        for number, (path, table) in enumerate(self._tables.items()):
             split = path.name.split("-")[0].split(".")[0]
+            if split not in _SPLIT_FOLDERS:
+                raise DataError(
+                    f"A Parquet file's name must begin with one of {', '.join(_SPLIT_FOLDERS)}; "
+                    f"received {path.name}. Rename it."
+                )
+            leaves = {table.schema.column(leaf).path for leaf in range(len(table.schema))}
+            if not {"image.bytes", "image.path", "label"} <= leaves:
+                raise DataError(
+                    "A Parquet file must have the columns `image` (bytes and path) and `label`; "
+                    f"{path.name} has {', '.join(sorted(leaves))}."
+                )
             try:
                 columns = table.read(columns=["image.path", "label"]).to_pydict()
-            except (KeyError, ValueError, OSError) as error:
-                raise DataError(
-                    f"A Parquet file must have the columns `image` and `label`; {path.name} has "
-                    f"{', '.join(table.schema_arrow.names)}."
-                ) from error
+            except (OSError, ValueError) as error:
+                raise _damaged(path, error) from error
             for row, (image, label) in enumerate(zip(columns["image"], columns["label"], strict=True)):
-                name = PurePosixPath(image["path"] or f"{split}-{row}.jpeg").name
-                label = label if isinstance(label, str) else CLASS_NAMES[label]
-                index[f"{split}/{label.upper()}/{name}"] = (path, row)
+                name = PurePosixPath((image and image["path"]) or f"{split}.jpeg")
+                folder = f"{split}/{_class_name(label, path)}"
+                file = f"{folder}/{name.name}"
+                if file in index or not (image and image["path"]):
+                    # Without a name of its own an image is called by its place; a number at the end keeps the patient.
+                    file = f"{folder}/{name.stem}-{number}-{row}{name.suffix}"
+                index[file] = (path, row)
         return index
 
     def files(self) -> list[str]:
@@ -141,14 +162,21 @@ class ParquetSource:
 
     def read(self, file: str) -> bytes:
         """Content of one image."""
+        if file not in self._index:
+            raise DataError(f"Every image of the manifest must be there; {self.location} has no {file}.")
         path, row = self._index[file]
         table = self._tables[path]
-        for group in range(table.num_row_groups):
-            rows = table.metadata.row_group(group).num_rows
-            if row < rows:
-                return self._column(path, group)[row].as_py()
+        group = 0
+        while row >= (rows := table.metadata.row_group(group).num_rows):
             row -= rows
-        raise DataError(f"Every image of the manifest must be there; {self.location} has no {file}.")
+            group += 1
+        try:
+            content = self._column(path, group)[row].as_py()
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
+        if not isinstance(content, bytes):
+            raise DataError(f"Every row of a Parquet file must hold the bytes of an image; that of {file} does not.")
+        return content
 
     def _column(self, path: Path, group: int):
         # The last row group is kept, because files are read in nearly the order in which they lie.
@@ -177,13 +205,13 @@ def hub_source(repository: str = HUB_DATASET, revision: str | None = None) -> So
     import httpx2
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.parquet", "*.zip", *(f"*{suffix}" for suffix in SUFFIXES)]
+    patterns = ["*.parquet", "*.zip", *(f"*{end}" for suffix in SUFFIXES for end in (suffix, suffix.upper()))]
     try:
         folder = Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=patterns))
     except (OSError, ValueError, httpx2.HTTPError) as error:
         raise DataError(
             f"A data set on the Hugging Face Hub must exist and be reachable; {repository} is not "
-            f"({str(error).strip().splitlines()[0]}). Check the name and the network, or name a folder or archive.zip."
+            f"({_first_line(error)}). Check the name and the network, or name a folder or archive.zip."
         ) from error
     location = f"hub:{repository}@{folder.name}"
     if parquet := sorted(folder.rglob("*.parquet")):
@@ -192,6 +220,27 @@ def hub_source(repository: str = HUB_DATASET, revision: str | None = None) -> So
     source: Source = ZipSource(archives[0]) if archives else FolderSource(folder)
     source.location = location  # type: ignore[misc]
     return source
+
+
+def _class_name(label: object, path: Path) -> str:
+    """Class of a label of a Parquet file, which is a class's number or name."""
+    name = label.upper() if isinstance(label, str) else dict(enumerate(CLASS_NAMES)).get(label)  # type: ignore[call-overload]
+    if name not in CLASS_NAMES:
+        expected = ", ".join(f"{number} or {name}" for number, name in enumerate(CLASS_NAMES))
+        raise DataError(f"A label must be one of {expected}; {path.name} has {label!r}.")
+    return name
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"An archive or a Parquet file must be complete; {path} is not ({_first_line(error)}). "
+        "Download or copy it again."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, on one line, or its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _choose_tree(members: Iterable[str], location: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from html import escape
 from pneumo.classifier import Prediction
 from pneumo.examination import DISCLAIMER, Examination, heat_words
 from pneumo.render import OPACITY, display_pixels, encode_jpeg, encode_png, heat_rgba, legend_rgba
-from pneumo.report import percent
+from pneumo.report import percent, probability
 from pneumo.saliency import Heatmap, HeatStatus
 from pneumo.ui.examples import Example
 from pneumo.zoo import ARCHITECTURES, architecture
@@ -90,7 +90,7 @@ def examination_view(examination: Examination, truth: str = "") -> View:
         lines.append(f"<p>{escape(examination.meaning)}</p>")
     if mean := examination.together:
         lines.append(
-            f'<p class="quiet">Mean of the three: {escape(percent(mean.probability))}, {mean.decision} at its '
+            f'<p class="quiet">Mean of the three: {escape(probability(mean.probability))}, {mean.decision} at its '
             f"operating point of {percent(mean.threshold)}. {DISCLAIMER}</p>"
         )
     lines += [f'<p class="quiet">{escape(note)}</p>' for note in (*examination.notices, *radiograph.notes)]
@@ -127,21 +127,19 @@ def _card(examination: Examination, name: str, prediction: Prediction, heatmap: 
     heat, words = "", ""
     if heatmap is not None and heatmap.peak and heatmap.status is HeatStatus.DRAWN:
         heat = f'<div class="heat" style="background-image: url({_heat_uri(examination, heatmap)})"></div>'
-        words = f"Grad-CAM for {heatmap.target}; its peak is {heatmap.peak * 100:.0f} % of the scale."
+        words = f"Grad-CAM for {heatmap.target}; its peak is {heatmap.peak * 100:.0f}\N{NO-BREAK SPACE}% of the scale."
     elif heatmap is not None:
         words = heat_words(heatmap)
         words = words[0].upper() + words[1:]
-    probability = escape(percent(prediction.probability))
-    label = (
-        f"{design.title}: {prediction.decision}, probability of pneumonia {percent(prediction.probability)}. {words}"
-    )
+    chance = probability(prediction.probability)
+    label = f"{design.title}: {prediction.decision}, probability of pneumonia {chance}. {words}"
     return f"""<figure class="card" data-network="{name}">
 <div class="viewer"><div class="film" role="img" aria-label="{escape(label)}" tabindex="0" title="Click to enlarge"
   onclick="document.fullscreenElement ? document.exitFullscreen() : this.parentElement.requestFullscreen()"
   onkeydown="if (event.key === 'Enter') this.click()">{heat}</div></div>
 <figcaption>
 <header><h3>{design.title}</h3><span class="decision {prediction.decision}">{prediction.decision}</span></header>
-<div class="probability"><span>Probability of pneumonia</span><strong>{probability}</strong></div>
+<div class="probability"><span>Probability of pneumonia</span><strong>{escape(chance)}</strong></div>
 <div class="track"><div class="fill {prediction.decision}" style="width: {prediction.probability:.2%}"></div>
 <div class="point" style="left: {prediction.threshold:.2%}"></div></div>
 <span class="quiet">Operating point {percent(prediction.threshold)}: from there on it calls pneumonia.</span>
