@@ -95,11 +95,13 @@ def make_bundle(runs: Path, manifest: Path, folder: Path) -> None:
 def _read_run(folder: Path, dataset: Dataset) -> dict[str, Any]:
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        fingerprint = record["data"]["fingerprint"]
+        (folder / BEST).stat()
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise TrainingError(
             f"A bundle needs a finished training of each network; {folder} has none. Run `python -m training train`."
         ) from error
-    if record["data"]["fingerprint"] != dataset.fingerprint:
+    if fingerprint != dataset.fingerprint:
         raise TrainingError(
             f"A bundle's networks must be trained on the data of its manifest; {folder} was not. Train it again."
         )

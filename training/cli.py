@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except PneumoError as error:
+    except (PneumoError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -60,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train networks, or go on with an interrupted training")
     train.add_argument("--network", nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES))
     train.add_argument("--recipe", choices=RECIPES, default="reference")
-    train.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="replace fields of the recipe")
+    train.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="replace fields of the recipe"
+    )
     train.add_argument("--data", type=Path, default=MANIFEST, help="manifest of the data")
     train.add_argument("--out", type=Path, help="folder of the run (default runs/RECIPE)")
     train.set_defaults(run=_train)
@@ -124,11 +126,10 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    chosen = recipe(options.recipe, **dict(_override(item) for item in options.set))
     load_tensorflow()
     from training import runs
 
-    overrides = dict(_override(item) for item in options.set)
-    chosen = recipe(options.recipe, **overrides)
     folder = options.out or RUNS / options.recipe
     for network in options.network:
         runs.train_run(network, options.recipe, chosen, options.data, folder / network, Console(stderr=True))
@@ -196,5 +197,5 @@ def _override(item: str) -> tuple[str, object]:
     name, _, text = item.partition("=")
     try:
         return name, ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         return name, text

@@ -33,9 +33,12 @@ def insert_table(readme: Path, content: str) -> None:
     Raises
     ------
     TrainingError
-        If the file has no markers.
+        If the file cannot be read or has no markers.
     """
-    text = readme.read_text(encoding="utf-8")
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"The table's file must be text that can be read; {readme} is not ({error}).") from error
     if not _MARKED.search(text):
         raise TrainingError(f"The table's place must be marked by <!-- table:test -->; {readme} has no such mark.")
     readme.write_text(_MARKED.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text), encoding="utf-8")

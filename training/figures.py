@@ -85,7 +85,7 @@ def balance(before: dict[str, int], after: dict[str, int], strategy: str, path: 
 def curves(histories: dict[str, list[dict[str, float]]], path: Path) -> None:
     """Accuracy and loss of each network over the epochs; the epoch that was kept is marked."""
     figure = matplotlib.figure.Figure(figsize=(3.6 * len(histories), 5.6), layout="constrained")
-    grid = figure.subplots(2, len(histories), sharex=True, sharey="row")
+    grid = figure.subplots(2, len(histories), sharex=True, sharey="row", squeeze=False)
     for column, (name, history) in enumerate(histories.items()):
         epochs = [row["epoch"] for row in history]
         kept = max(history, key=lambda row: (row["val_auc"], -row["val_loss"]))["epoch"]

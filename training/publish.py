@@ -20,10 +20,11 @@ from huggingface_hub.utils import validate_repo_id
 from pneumo.bundle import EMBEDDED, MANIFEST, FolderFiles, read_manifest, verified_path
 from training.card import EVAL_RESULTS, card, eval_results, evaluated_manifest
 from training.errors import PublishError
-from training.evaluate import METRICS, PREDICTIONS
 
 ROOT = EMBEDDED.parent
 """The checkout, from which the Space is published."""
+# As `training.evaluate` writes them; to import it would load TensorFlow, which publishing does not need.
+_EVALUATION = ("metrics.json", "predictions.csv")
 _SPACE_FILES = ("app.py", "requirements.txt", "README.md", "LICENSE")
 _SPACE_FOLDERS = {"pneumo": (".py", ".css", ".json", ".jpeg", ".md"), "models": (".keras", ".json", ".csv")}
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([\w./-]+)\)")
@@ -109,7 +110,7 @@ def plan_networks(folder: Path, repository: str, networks: list[str] | None = No
     manifest = evaluated_manifest(folder, networks)
     source = FolderFiles(str(folder))
     files = {entry["file"]: verified_path(source, entry).read_bytes() for entry in manifest["networks"].values()}
-    for path in (folder / METRICS, folder / PREDICTIONS, *sorted((folder / "figures").glob("*.png"))):
+    for path in (*(folder / name for name in _EVALUATION), *sorted((folder / "figures").glob("*.png"))):
         files[path.relative_to(folder).as_posix()] = _read(path)
     whole = manifest["together"] is not None
     files[MANIFEST] = _read(folder / MANIFEST) if whole else (json.dumps(manifest, indent=1) + "\n").encode()
@@ -197,13 +198,14 @@ def _call(function: Callable[[], _Result], plan: Plan) -> _Result:
         return function()
     except LocalTokenNotFoundError as error:
         raise PublishError(
-            "Publishing needs a token of the Hugging Face Hub; none is set. Set HF_TOKEN, or run `hf auth login`."
+            "A token of the Hugging Face Hub must be set to publish; none is. Set HF_TOKEN, or run `hf auth login`."
         ) from error
     except HfHubHTTPError as error:
         raise _refused(error, place) from error
     except (OSError, RuntimeError, httpx2.HTTPError) as error:
+        reasons = [_first_line(reason) for reason in (error, error.__cause__) if reason]
         raise PublishError(
-            f"The Hub must be reachable; {place} could not be published ({_first_line(error)}). "
+            f"The Hub must be reachable; {place} could not be published ({': '.join(dict.fromkeys(reasons))}). "
             "Run the command again: what has arrived is not sent twice."
         ) from error
     except ValueError as error:
@@ -217,7 +219,9 @@ def _call(function: Callable[[], _Result], plan: Plan) -> _Result:
 def _refused(error: HfHubHTTPError, place: str) -> PublishError:
     status = error.response.status_code if error.response is not None else None
     if status == 401:
-        return PublishError(f"Publishing needs a valid token; the Hub does not know it ({place}). Make a new one.")
+        return PublishError(
+            f"The token must be valid to publish {place}; the Hub does not know it. Make a new one, and set HF_TOKEN."
+        )
     if status in (402, 403):
         return PublishError(
             f"The token must be allowed to write to {place}; the Hub refused: {_first_line(error)}. "
@@ -228,6 +232,6 @@ def _refused(error: HfHubHTTPError, place: str) -> PublishError:
     )
 
 
-def _first_line(error: Exception) -> str:
-    text = re.sub(r"\s*\(Request ID[^)]*\)", "", str(error)).strip()
-    return next(iter(text.splitlines()), type(error).__name__).rstrip(".")[:300]
+def _first_line(error: BaseException) -> str:
+    text = re.sub(r"\s*\(Request ID[^)]*\)", "", str(error)).strip().replace(":\n", ": ")
+    return next(iter(text.splitlines()), type(error).__name__).rstrip(".: ")[:300]

@@ -18,6 +18,7 @@ from pneumo.zoo import CLASS_NAMES
 from training import figures
 from training.balance import balance
 from training.dataset import load_pixels, open_dataset
+from training.errors import TrainingError
 from training.evaluate import Evaluation
 from training.fit import Images, train
 from training.recipes import Recipe
@@ -67,9 +68,16 @@ def draw(folder: Path, manifest: Path, evaluation: Evaluation, target: Path) -> 
     evaluation : Evaluation
     target : Path
         Folder of the figures.
+
+    Raises
+    ------
+    TrainingError
+        If the folder holds no finished training.
     """
     dataset, source = open_dataset(manifest)
     records = {path.parent.name: _read(path) for path in sorted(folder.glob("*/run.json"))}
+    if not records:
+        raise TrainingError(f"The learning curves need a finished training; {folder} has none. Name it by --runs.")
     figures.class_distribution(dataset, target / "class_distribution.png")
     figures.samples(dataset, source, target / "samples.png")
     figures.curves({name: _read(folder / name / "history.json") for name in records}, target / "curves.png")

@@ -12,7 +12,7 @@ CSS = Path(__file__).with_name("page.css")
 HEAD = """
 <style>
   /* Here and not in page.css, whose rules Gradio confines to what lies inside this frame. */
-  @media (max-width: 640px) { .gradio-container > .main.fillable { padding: 0 .5rem !important; } }
+  @media (max-width: 640px) { .gradio-container > .main.fillable { padding: .75rem .5rem !important; } }
 </style>
 <script>
 document.addEventListener("paste", (event) => {

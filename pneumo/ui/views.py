@@ -50,6 +50,8 @@ def toolbar() -> str:
   <span class="legend"><span>no evidence</span><span class="ramp" role="img"
     aria-label="colours from no evidence to strong evidence" style="background-image: url({ramp})"></span>
     <span>strong</span></span>
+  <span class="scale">The scale of each network is fixed: strong is the peak that one in ten validation images of the
+    class exceeds. The map is not stretched to the image.</span>
 </div>"""
 
 
@@ -87,7 +89,8 @@ def examination_view(examination: Examination, truth: str = "") -> View:
         title += f". Label of the data set: <strong>{escape(truth)}</strong>."
     lines = [f'<p class="quiet">{title}</p>', f"<h2>{escape(examination.headline)}</h2>"]
     if examination.meaning:
-        lines.append(f"<p>{escape(examination.meaning)}</p>")
+        # A number and its unit stay on one line.
+        lines.append(f"<p>{escape(examination.meaning).replace(' %', '&nbsp;%')}</p>")
     if mean := examination.together:
         lines.append(
             f'<p class="quiet">Mean of the three: {escape(probability(mean.probability))}, {mean.decision} at its '

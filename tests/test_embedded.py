@@ -1,0 +1,139 @@
+"""What ships: the bundle under models/, the examples, and the documents made from them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+import tomllib
+
+import pytest
+import yaml
+from conftest import ROOT, SHARED
+
+from pneumo.bundle import EMBEDDED, load_bundle
+from pneumo.examination import Examiner
+from pneumo.radiograph import read_radiograph
+from pneumo.ui.examples import FOLDER, load_examples
+from pneumo.zoo import ARCHITECTURES, architecture
+from training.card import card
+from training.compare import table
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    return json.loads((EMBEDDED / "manifest.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def examiner():
+    return Examiner(load_bundle(EMBEDDED))
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    with (EMBEDDED / "predictions.csv").open() as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def test_manifest_states_what_was_done(manifest):
+    assert list(manifest["networks"]) == list(ARCHITECTURES)
+    for name, entry in manifest["networks"].items():
+        assert hashlib.sha256((EMBEDDED / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
+        assert entry["recipe"]["name"] == "reference"
+        assert entry["recipe"]["epochs"] >= 12
+        assert entry["recipe"]["balance"] == "smote"
+        assert 0 < entry["operating_point"]["threshold"] < 1
+        assert {"keras", "tensorflow-cpu", "numpy"} <= entry["libraries"].keys()
+        for metric in ("loss", "accuracy", "precision_normal", "recall_pneumonia", "f1_normal", "auc"):
+            low, high = entry["test"][metric]["interval"]
+            assert low <= entry["test"][metric]["value"] <= high
+        assert (EMBEDDED / entry["file"]).stat().st_size < 9_500_000, name
+
+
+def test_loaded_networks_are_the_full_ones(examiner):
+    for name, network in examiner.bundle.networks.items():
+        assert network.model.count_params() == architecture(name).parameters
+
+
+def test_metrics_manifest_and_predictions_agree(manifest, predictions):
+    metrics = json.loads((EMBEDDED / "metrics.json").read_text())
+    assert metrics["images"] == len(predictions) == 624
+    assert metrics["data"] == manifest["data"]["fingerprint"]
+    for name, entry in manifest["networks"].items():
+        assert metrics["test"][name] == entry["test"]
+        right = sum(row[f"{name}_decision"] == row["label"] for row in predictions.values())
+        assert entry["test"]["accuracy"]["value"] == pytest.approx(right / 624)
+
+
+def test_networks_clear_the_floors(manifest):
+    highest = max(floor["test"]["auc"]["value"] for floor in manifest["floors"])
+    for entry in manifest["networks"].values():
+        assert entry["test"]["auc"]["value"] > highest
+
+
+def test_readme_and_card_are_generated_from_the_bundle():
+    readme = (ROOT / "README.md").read_text()
+    assert f"<!-- table:test -->\n{table(EMBEDDED)}\n<!-- /table:test -->" in readme
+    assert (ROOT / "model_card.md").read_text() == card(EMBEDDED)
+
+
+def test_readme_front_matter_is_that_of_the_space():
+    front = yaml.safe_load((ROOT / "README.md").read_text().split("---")[1])
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    assert front["sdk"] == "gradio"
+    assert front["sdk_version"] == pins["gradio"]
+    assert (ROOT / front["app_file"]).exists()
+    assert front["python_version"] == "3.11"
+    assert len(front["short_description"]) <= 60
+    assert {"title", "license", "models", "datasets", "tags"} <= front.keys()
+
+
+def test_every_dependency_is_pinned_alike():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    developer = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements-dev.txt").read_text(), re.MULTILINE))
+    assert pins.items() <= developer.items()
+    for wanted in project["dependencies"]:
+        name, version = wanted.split("==")
+        assert pins[name] == version
+    for extra in project["optional-dependencies"].values():
+        for wanted in extra:
+            name, version = wanted.split("==")
+            assert developer[name] == version
+
+
+def test_readme_shows_pictures_that_are_there():
+    for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / path).stat().st_size > 5_000, path
+
+
+def test_examples_are_what_their_captions_say(examiner):
+    examples = load_examples()
+    assert {example.file for example in examples} == {path.name for path in FOLDER.glob("*.jpeg")}
+    assert {example.label.split(",")[0] for example in examples} == {"normal", "pneumonia"}
+    wrong = {}
+    for example in examples:
+        called = examiner.examine(read_radiograph(example.path)).calling_pneumonia
+        wrong[example.caption] = called != (tuple(ARCHITECTURES) if "pneumonia" in example.label else ())
+    assert wrong == {caption: "missed" in caption or "false alarm" in caption for caption in wrong}
+    assert any(wrong.values())
+
+
+@pytest.mark.shared
+def test_predictions_are_reproduced(examiner, predictions):
+    for file in list(predictions)[::40]:
+        examination = examiner.examine(read_radiograph(SHARED / "chest_xray" / file))
+        for name, prediction in examination.predictions.items():
+            assert prediction.probability == pytest.approx(float(predictions[file][name]), abs=2e-4)
+
+
+@pytest.mark.shared
+def test_full_resolution_is_read_like_the_small_copy(examiner, predictions):
+    differences = []
+    for path in sorted((SHARED / "full_resolution").rglob("*.jpeg"))[::4]:
+        examination = examiner.examine(read_radiograph(path))
+        small = predictions[f"test/{path.parent.name}/{path.name}"]
+        differences += [abs(item.probability - float(small[name])) for name, item in examination.predictions.items()]
+    assert sum(differences) / len(differences) < 0.05

@@ -1,0 +1,343 @@
+"""Every measure equals scikit-learn's, and every interval is of patients."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from training.metrics import RESAMPLES, measure, operating_point, wilson_interval
+
+FEW = 200
+"""Resamples where the interval's exact ends do not matter."""
+
+
+def table(seed: int, n: int = 120, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, probabilities that know something of them, and patients of one to five images."""
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.arange(n) % 3 > 0).astype(np.uint8)
+    probabilities = np.clip(0.2 * labels + 0.8 * generator.random(n), 0.001, 0.999)
+    if ties:
+        probabilities = probabilities.round(1)
+    patients = np.array([f"patient-{number}" for number in np.sort(generator.integers(0, n // 2, n))])
+    return labels, probabilities, patients
+
+
+def values(result: dict) -> dict[str, float]:
+    return {name: entry["value"] for name, entry in result.items()}
+
+
+def intervals(result: dict) -> dict[str, list[float]]:
+    return {name: entry["interval"] for name, entry in result.items()}
+
+
+# --- values -----------------------------------------------------------------------------------------------------
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
+    pairs = sorted(zip(probabilities.tolist(), labels.tolist(), strict=True))
+    size, extra = divmod(len(pairs), bins)
+    total, start = 0.0, 0
+    for number in range(bins):
+        stop = start + size + (number < extra)
+        total += abs(sum(probability - label for probability, label in pairs[start:stop]))
+        start = stop
+    return total / len(pairs)
+
+
+def by_scikit_learn(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
+    calls = (probabilities >= threshold).astype(int)
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(labels, calls, labels=[0, 1])
+    (tn, fp), (fn, tp) = sk.confusion_matrix(labels, calls)
+    return {
+        "loss": sk.log_loss(labels, probabilities),
+        "accuracy": sk.accuracy_score(labels, calls),
+        "accuracy_at_half": sk.accuracy_score(labels, probabilities >= 0.5),
+        "auc": sk.roc_auc_score(labels, probabilities),
+        "brier": sk.brier_score_loss(labels, probabilities),
+        "ece": calibration_error(labels, probabilities),
+        "sensitivity": recall[1],
+        "specificity": recall[0],
+        "precision_pneumonia": precision[1],
+        "recall_pneumonia": recall[1],
+        "f1_pneumonia": f1[1],
+        "precision_normal": precision[0],
+        "recall_normal": recall[0],
+        "f1_normal": f1[0],
+        "true_positives": tp,
+        "false_negatives": fn,
+        "false_positives": fp,
+        "true_negatives": tn,
+    }
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.72])
+@pytest.mark.parametrize("n", [30, 121])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_measure_equals_that_of_scikit_learn(seed, n, threshold):
+    labels, probabilities, patients = table(seed, n)
+    found = values(measure(labels, probabilities, threshold, patients, resamples=5))
+    assert found == pytest.approx(by_scikit_learn(labels, probabilities, threshold))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ties_are_treated_as_scikit_learn_does(seed):
+    """Also at the threshold itself, from which on pneumonia is called."""
+    labels, probabilities, patients = table(seed, ties=True)
+    assert len(set(probabilities.tolist())) < 12
+    found = values(measure(labels, probabilities, 0.5, patients, resamples=5))
+    expected = by_scikit_learn(labels, probabilities, 0.5)
+    del expected["ece"]  # how ties fall into bins is nobody's rule
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "auc"),
+    [
+        ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], 1.0),
+        ([1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9], 0.0),
+        ([0, 1, 0, 1], [0.5, 0.5, 0.5, 0.5], 0.5),
+        ([0, 1, 1], [0.3, 0.3, 0.6], 0.75),
+        ([1, 0], [0.0, 1.0], 0.0),
+    ],
+)
+def test_auc_by_hand(labels, probabilities, auc):
+    result = measure(np.array(labels), np.array(probabilities), 0.5, np.arange(len(labels)), resamples=FEW)
+    assert result["auc"]["value"] == auc
+
+
+def test_certain_and_wrong_has_a_finite_loss():
+    result = measure(np.array([0, 1]), np.array([1.0, 0.0]), 0.5, np.arange(2), resamples=FEW)
+    assert result["loss"]["value"] == pytest.approx(-math.log(1e-7))
+    assert result["brier"]["value"] == 1
+
+
+def test_sensitivity_to_each_kind_of_pneumonia():
+    labels, probabilities, patients = table(0)
+    subtypes = np.where(labels == 0, "", np.where(np.arange(len(labels)) % 2, "virus", "bacteria"))
+    found = values(measure(labels, probabilities, 0.5, patients, subtypes, resamples=FEW))
+    for subtype, name in (("bacteria", "bacterial"), ("virus", "viral")):
+        chosen = subtypes == subtype
+        assert found[f"sensitivity_{name}"] == pytest.approx((probabilities[chosen] >= 0.5).mean())
+    counts = {name: (subtypes == name).sum() for name in ("bacteria", "virus")}
+    together = (
+        found["sensitivity_bacterial"] * counts["bacteria"] + found["sensitivity_viral"] * counts["virus"]
+    ) / labels.sum()
+    assert together == pytest.approx(found["sensitivity"])
+
+
+@pytest.mark.parametrize(
+    ("threshold", "undefined"),
+    [(0.0, {"precision_normal"}), (1.0, {"precision_pneumonia"}), (0.5, set())],
+)
+def test_undefined_measure_is_left_out(threshold, undefined):
+    """JSON has no NaN; the page shows a dash for what is not there."""
+    labels, probabilities, patients = table(0)
+    result = measure(labels, probabilities, threshold, patients, resamples=FEW)
+    assert by_scikit_learn(labels, probabilities, 0.5).keys() - result.keys() == undefined
+    json.dumps(result, allow_nan=False)
+
+
+def test_kind_of_pneumonia_that_does_not_occur_is_left_out():
+    labels, probabilities, patients = table(0)
+    subtypes = np.where(labels == 1, "bacteria", "")
+    result = measure(labels, probabilities, 0.5, patients, subtypes, resamples=FEW)
+    assert "sensitivity_bacterial" in result
+    assert "sensitivity_viral" not in result
+
+
+# --- intervals --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n", [30, 240])
+def test_intervals_contain_their_values(seed, n):
+    result = measure(*table(seed, n)[:2], 0.5, table(seed, n)[2])
+    for name, entry in result.items():
+        low, high = entry["interval"]
+        # The calibration error of a resample is larger than that of the sample, by its nature.
+        assert low <= entry["value"] <= high or name == "ece", name
+        assert low < high or name.startswith("precision"), name
+
+
+def test_intervals_equal_those_of_a_plain_bootstrap_of_patients():
+    """Drawn here image by image, another way and by another generator; so they agree but for chance."""
+    labels, probabilities, patients = table(3, 150)
+    result = intervals(measure(labels, probabilities, 0.5, patients))
+    images_of = {patient: np.flatnonzero(patients == patient) for patient in np.unique(patients)}
+    names = list(images_of)
+    generator = np.random.default_rng(2024)
+    resampled = []
+    for _ in range(1000):
+        drawn = generator.integers(0, len(names), len(names))
+        chosen = np.concatenate([images_of[names[number]] for number in drawn])
+        resampled.append(by_scikit_learn(labels[chosen], probabilities[chosen], 0.5))
+    for name, interval in result.items():
+        if name == "ece":  # a resample is put into bins of its own here
+            continue
+        column = np.array([row[name] for row in resampled])
+        width = interval[1] - interval[0]
+        assert interval == pytest.approx(np.percentile(column, [2.5, 97.5]), abs=0.12 * width), name
+
+
+def test_intervals_shrink_with_the_number_of_patients():
+    """With 16 times as many, to about a quarter."""
+    small, large = (intervals(measure(*table(1, n)[:2], 0.5, np.arange(n))) for n in (90, 1440))
+    for name in ("accuracy", "auc", "sensitivity", "specificity", "f1_normal", "loss"):
+        assert np.ptp(large[name]) / np.ptp(small[name]) == pytest.approx(1 / 4, rel=0.3), name
+
+
+COUNTS = {"true_positives", "false_negatives", "false_positives", "true_negatives"}
+
+
+def test_doubling_every_image_of_each_patient_leaves_the_intervals():
+    """More images of the same patients are no more evidence; if they were other patients', they would be."""
+    labels, probabilities, patients = table(2, 120)
+    twice = [np.tile(column, 2) for column in (labels, probabilities, patients)]
+    once = measure(labels, probabilities, 0.5, patients)
+    doubled = measure(twice[0], twice[1], 0.5, twice[2])
+    for name, entry in once.items():
+        factor = 2 if name in COUNTS else 1
+        assert doubled[name]["value"] == pytest.approx(factor * entry["value"]), name
+        assert doubled[name]["interval"] == pytest.approx(np.multiply(factor, entry["interval"])), name
+    others = np.r_[patients, np.char.add(patients, "-twin")]
+    apart = measure(twice[0], twice[1], 0.5, others)
+    for name in ("accuracy", "auc", "sensitivity"):
+        assert np.ptp(apart[name]["interval"]) < 0.85 * np.ptp(once[name]["interval"])
+
+
+def test_order_of_the_images_does_not_matter():
+    labels, probabilities, patients = table(4)
+    shuffled = np.random.default_rng(0).permutation(len(labels))
+    expected = measure(labels, probabilities, 0.5, patients, resamples=FEW)
+    found = measure(labels[shuffled], probabilities[shuffled], 0.5, patients[shuffled], resamples=FEW)
+    for name, entry in expected.items():
+        assert found[name]["value"] == pytest.approx(entry["value"]), name
+        assert found[name]["interval"] == pytest.approx(entry["interval"]), name
+
+
+def test_seed_alone_decides():
+    labels, probabilities, patients = table(5)
+    first = measure(labels, probabilities, 0.5, patients, seed=1)
+    np.random.seed(0)
+    assert measure(labels, probabilities, 0.5, patients, seed=1) == first
+    other = measure(labels, probabilities, 0.5, patients, seed=2)
+    assert values(other) == values(first)
+    assert intervals(other) != intervals(first)
+    assert measure(labels, probabilities, 0.5, patients) == measure(labels, probabilities, 0.5, patients, seed=0)
+
+
+def test_default_number_of_resamples():
+    labels, probabilities, patients = table(6)
+    default = measure(labels, probabilities, 0.5, patients)
+    assert default == measure(labels, probabilities, 0.5, patients, resamples=RESAMPLES)
+    assert default != measure(labels, probabilities, 0.5, patients, resamples=RESAMPLES - 1)
+
+
+def test_one_patient_gives_no_width():
+    """One patient says nothing of how patients differ; the interval shows it by having no width."""
+    labels, probabilities, _ = table(7)
+    result = measure(labels, probabilities, 0.5, np.full(len(labels), "one"), resamples=FEW)
+    for entry in result.values():
+        assert entry["interval"] == pytest.approx([entry["value"]] * 2)
+
+
+# --- the operating point ----------------------------------------------------------------------------------------
+
+
+def by_brute_force(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
+    """Best balanced accuracy, and the smallest distance from 0.5 at which it is reached, over one threshold a gap."""
+    distinct = sorted(set(probabilities.tolist()))
+    candidates = [0.5, *((one + other) / 2 for one, other in pairwise(distinct))]
+    scores = [sk.recall_score(labels, probabilities >= threshold, average="macro") for threshold in candidates]
+    best = max(scores)
+    equal = [abs(threshold - 0.5) for threshold, score in zip(candidates, scores, strict=True) if score > best - 1e-9]
+    return best, min(equal)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("n", [4, 12, 90])
+@pytest.mark.parametrize("seed", range(8))
+def test_operating_point_equals_brute_force(seed, n, ties):
+    labels, probabilities, _ = table(seed, n, ties)
+    threshold = operating_point(labels, probabilities)
+    assert isinstance(threshold, float)
+    assert 0 < threshold < 1
+    best, distance = by_brute_force(labels, probabilities)
+    assert sk.recall_score(labels, probabilities >= threshold, average="macro") == pytest.approx(best)
+    assert abs(threshold - 0.5) == pytest.approx(distance)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_threshold_that_tells_two_images_apart_is_better(seed):
+    labels, probabilities, _ = table(seed, 60)
+    chosen = sk.recall_score(labels, probabilities >= operating_point(labels, probabilities), average="macro")
+    lowest, highest = probabilities.min(), probabilities.max()
+    for threshold in np.linspace(np.nextafter(lowest, 1), highest, 500):
+        assert sk.recall_score(labels, probabilities >= threshold, average="macro") <= chosen + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "threshold"),
+    [
+        ([0, 1], [0.1, 0.9], 0.5),
+        ([0, 1], [0.1, 0.3], 0.2),
+        ([0, 1], [0.8, 0.9], 0.85),
+        ([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4], 0.25),
+        ([0, 1, 0, 1], [0.5, 0.5, 0.5, 0.5], 0.5),
+        ([0, 1, 0, 1], [0.2, 0.2, 0.2, 0.2], 0.5),
+        # Two thresholds are equally good; the nearer to 0.5 is taken.
+        ([0, 1, 0, 1], [0.1, 0.3, 0.45, 0.6], 0.5),
+        ([0, 1, 0, 1], [0.05, 0.1, 0.15, 0.2], 0.175),
+        ([0, 1, 0, 1], [0.8, 0.85, 0.9, 0.95], 0.825),
+        # Exactly one half is called pneumonia at one half.
+        ([0, 1], [0.4, 0.5], 0.5),
+        ([0, 1], [0.5, 0.6], 0.55),
+    ],
+)
+def test_operating_point_by_hand(labels, probabilities, threshold):
+    assert operating_point(np.array(labels), np.array(probabilities)) == pytest.approx(threshold)
+
+
+def test_operating_point_gives_both_classes_the_same_weight():
+    """Copies of the pneumonias change their share, and nothing about the choice."""
+    labels, probabilities, _ = table(1, 60)
+    chosen = np.r_[np.arange(60), np.tile(np.flatnonzero(labels == 1), 9)]
+    assert operating_point(labels[chosen], probabilities[chosen]) == operating_point(labels, probabilities)
+
+
+# --- Wilson's interval ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "low", "high"),
+    [
+        # Newcombe, Statist. Med. 17, 1998, table I, method 3.
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_as_published(count, total, low, high):
+    assert wilson_interval(count, total) == pytest.approx([low, high], abs=5e-5)
+    mirrored = wilson_interval(total - count, total)
+    assert mirrored == pytest.approx([1 - high, 1 - low], abs=5e-5)
+
+
+@pytest.mark.parametrize("total", [1, 5, 100, 10_000])
+@pytest.mark.parametrize("share", [0, 0.2, 0.5, 1])
+def test_wilson_interval_solves_its_equation(share, total):
+    """Its ends are the shares p at which |share - p| is 1.96 standard errors of p."""
+    count = round(share * total)
+    for end in wilson_interval(count, total):
+        assert 0 <= end <= 1
+        assert (count / total - end) ** 2 == pytest.approx(1.959964**2 * end * (1 - end) / total, abs=1e-9)
+
+
+def test_wilson_interval_of_none_of_none_says_nothing():
+    assert wilson_interval(0, 0) == [0.0, 1.0]
