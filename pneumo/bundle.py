@@ -139,7 +139,7 @@ def read_manifest(files: BundleFiles) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found = manifest["format"], tuple(manifest["class_names"]), manifest["preprocessing"]
         if not manifest["networks"]:
-            raise LookupError("no networks")
+            raise KeyError("networks")
     except OSError as error:
         raise BundleError(
             f"A bundle must be a folder with a {MANIFEST}; {files.location} has none that can be read "
@@ -231,10 +231,9 @@ def verified_path(files: BundleFiles, entry: dict[str, Any]) -> Path:
 
 
 def _damaged(files: BundleFiles, error: Exception) -> BundleError:
-    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    fault = f"lacks {error}" if isinstance(error, KeyError) else "is damaged"
     return BundleError(
-        f"{MANIFEST} of {files.location} must be as `make models` wrote it; it is damaged ({reason}). "
-        "Make or copy it again."
+        f"{MANIFEST} of {files.location} must be as `make models` wrote it; it {fault}. Make or copy it again."
     )
 
 

@@ -18,6 +18,7 @@ from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -31,6 +32,7 @@ SCHEME = "hf://"
 TIMEOUT = 10.0
 """Seconds to wait for the Hub's answer to which commit a revision is."""
 
+_MANIFEST = "manifest.json"
 _LOCATION = re.compile(r"hf://(?P<repository>[^/@\s]+/[^/@\s]+)@(?P<revision>\S+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _Result = TypeVar("_Result")
@@ -67,21 +69,16 @@ class HubFiles:
         BundleError
             If it cannot be had, or arrives damaged again.
         """
-        for afresh in (False, True):
-            path = Path(self._call(lambda: self._download(name, afresh)))  # noqa: B023 - called at once
+        for _ in range(2):
+            path = explain(lambda: _download(self.repository, name, self.commit), self.location, name)
             if _intact(path):
                 return path
-        path.resolve().unlink(missing_ok=True)
+            # What is not in the cache is downloaded; forced, the client would not try again where the Hub fails.
+            path.resolve().unlink()
         raise BundleError(
             f"A file from the Hub must arrive as it was published; {name} of {self.location} came damaged twice. "
             "Try again later, or from another network."
         )
-
-    def _download(self, name: str, afresh: bool) -> str:
-        return hf_hub_download(self.repository, name, revision=self.commit, force_download=afresh)
-
-    def _call(self, function: Callable[[], _Result]) -> _Result:
-        return explain(function, self.location)
 
 
 def open_hub(location: str) -> HubFiles:
@@ -101,31 +98,44 @@ def open_hub(location: str) -> HubFiles:
     if match is None:
         raise BundleError(
             f"A bundle on the Hub must be named as {SCHEME}OWNER/NAME@REVISION, pinned to a commit, tag or branch; "
-            f"received {location!r}. Add what is missing."
+            f"received {location!r}. Correct the form."
         )
     repository, revision = match["repository"], match["revision"]
     if _COMMIT.fullmatch(revision):
         return HubFiles(repository, revision)
+
+    def resolve() -> Path:
+        # Asked first, because a download quietly falls back on the cache if the Hub fails.
+        HfApi().model_info(repository, revision=revision, timeout=TIMEOUT)
+        # By the revision's name, because only then the cache keeps which commit it is.
+        return _download(repository, _MANIFEST, revision)
+
     try:
-        info = explain(lambda: HfApi().model_info(repository, revision=revision, timeout=TIMEOUT), location)
-    except HubUnreachable as error:
-        cached = try_to_load_from_cache(repository, "manifest.json", revision=revision)
+        return HubFiles(repository, _commit_of(explain(resolve, location)))
+    except HubUnreachable:
+        cached = try_to_load_from_cache(repository, _MANIFEST, revision=revision)
         if not isinstance(cached, str):
             raise
-        # The cache holds a commit's files in a folder of its name.
-        commit = Path(cached).parent.name
+        commit = _commit_of(Path(cached))
         notice = f"The Hub cannot be reached; the networks are the cached copy of {SCHEME}{repository}@{commit}."
-        del error
         return HubFiles(repository, commit, (notice,))
-    return HubFiles(repository, info.sha or "")
 
 
 class HubUnreachable(BundleError):
     """Raised when the Hub does not answer, or answers with a failure of its own."""
 
 
-def explain(function: Callable[[], _Result], location: str) -> _Result:
+def explain(function: Callable[[], _Result], location: str, name: str = _MANIFEST) -> _Result:
     """Call a function of huggingface_hub, and put its errors into words.
+
+    Parameters
+    ----------
+    function : callable
+        Takes nothing.
+    location : str
+        What is asked for, as the user named it.
+    name : str
+        The file of it that is asked for.
 
     Raises
     ------
@@ -137,7 +147,10 @@ def explain(function: Callable[[], _Result], location: str) -> _Result:
     try:
         return function()
     except GatedRepoError as error:
-        raise BundleError(f"{location} is gated: ask for access on its page, and set HF_TOKEN.") from error
+        raise BundleError(
+            f"A gated repository must be opened to the token first; {location} is gated. "
+            "Ask for access on its page, and set HF_TOKEN."
+        ) from error
     except RevisionNotFoundError as error:
         raise BundleError(
             f"A revision must exist; {location} does not. Look up the commit on the repository's page."
@@ -150,34 +163,47 @@ def explain(function: Callable[[], _Result], location: str) -> _Result:
     except HFValidationError as error:
         raise BundleError(f"A repository must be named OWNER/NAME; {location} is not. Correct the name.") from error
     except LocalEntryNotFoundError as error:
-        raise _unreachable(location, error) from error
+        # It says only that the file is not cached; its cause says what the Hub did.
+        raise _unreachable(location, error.__cause__ or error) from error
     except EntryNotFoundError as error:
         raise BundleError(
-            f"A bundle must hold every file of its manifest; one is missing: {_first_line(error)} "
-            f"Publish {location} again, or use another revision."
+            f"A bundle must hold its {_MANIFEST} and every file that is named there; {location} lacks {name}. "
+            "Publish it again, or use another revision."
         ) from error
-    except (OSError, httpx2.HTTPError) as error:
+    except (OSError, RuntimeError, ValueError, httpx2.HTTPError) as error:
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+            raise BundleError(
+                f"A token must be valid and allowed to read the repository; HF_TOKEN is refused for {location}. "
+                "Correct it, or unset it if the repository is public."
+            ) from error
         raise _unreachable(location, error) from error
 
 
-def _unreachable(location: str, error: Exception) -> HubUnreachable:
+def _download(repository: str, name: str, revision: str) -> Path:
+    return Path(hf_hub_download(repository, name, revision=revision))
+
+
+def _commit_of(path: Path) -> str:
+    """The commit of a cached file: the cache holds a commit's files in a folder of its name."""
+    return path.parent.name
+
+
+def _unreachable(location: str, error: BaseException) -> HubUnreachable:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300].rstrip(".")
     return HubUnreachable(
-        f"The Hub must be reachable, or the files be cached; {location} could not be loaded ({_first_line(error)}) "
+        f"The Hub must be reachable, or the files be cached; {location} could not be loaded: {reason}. "
         "Check the network, or unset PNEUMO_MODELS to use the embedded networks."
     )
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
-
-
 def _intact(path: Path) -> bool:
     """Whether a cached file is what its name in the cache says: a SHA-256, or the SHA-1 of a Git blob."""
-    blob = path.resolve()
-    content = blob.read_bytes()
-    if len(blob.name) == 64:
-        return hashlib.sha256(content).hexdigest() == blob.name
-    if _COMMIT.fullmatch(blob.name):
-        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == blob.name
+    # One step alone: the next link, if there is one, leads into a store by another hash.
+    name = path.readlink().name if path.is_symlink() else ""
+    content = path.read_bytes()
+    if len(name) == 64:
+        return hashlib.sha256(content).hexdigest() == name
+    if _COMMIT.fullmatch(name):
+        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == name
     # A file system without links holds plain copies; the manifest's SHA-256 still guards the weights.
     return True

@@ -1,9 +1,11 @@
 """A small Hugging Face Hub on 127.0.0.1 for tests, spoken to by the unmodified ``huggingface_hub`` client.
 
 With ``hf_xet`` installed the client sends every LFS file through Xet, whatever the server offers, and this
-server has no Xet: run the client with the variables of `CLIENT_ENV`, set before ``huggingface_hub`` is
-imported, or set ``HF_HUB_DISABLE_XET`` and ``HF_HUB_DISABLE_TELEMETRY`` in ``huggingface_hub.constants``.
+server has no Xet: `plain_client` keeps the client of this process off it, and `client_environment` the client
+of another process.
 """
+
+from __future__ import annotations
 
 import base64
 import hashlib
@@ -14,14 +16,22 @@ import socket
 import struct
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import yaml
+
+if TYPE_CHECKING:
+    import pytest
 
 CLIENT_ENV = {
     "HF_HUB_DISABLE_XET": "1",
@@ -29,6 +39,8 @@ CLIENT_ENV = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "NO_PROXY": "127.0.0.1",
 }
+LFS_WARNING = "ignore:Use 'content=<...>' to upload raw bytes/text content:DeprecationWarning"
+"""Filter for tests that upload LFS files: how the client does it to a plain-HTTP server is deprecated."""
 _SUFFIXES = (
     ".7z .arrow .bin .bz2 .ckpt .gz .h5 .jpeg .jpg .joblib .keras .msgpack .npy .npz .onnx .parquet .pb"
     " .pickle .pkl .png .pt .pth .safetensors .tar .tflite .tgz .webp .xz .zip .zst"
@@ -36,6 +48,52 @@ _SUFFIXES = (
 LFS_SUFFIXES = tuple(_SUFFIXES.split())
 LFS_MIN_SIZE = 10_000_000
 _GITATTRIBUTES = "".join(f"*{suffix} filter=lfs -text\n" for suffix in LFS_SUFFIXES).encode()
+
+
+def client_environment(url: str, home: Path) -> dict[str, str]:
+    """Variables for a process whose client is to take the server at `url` for the Hub, with a cache of its own."""
+    return {**CLIENT_ENV, "HF_ENDPOINT": url, "HF_HOME": str(home)}
+
+
+@contextmanager
+def plain_client(patch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
+    """Keep this process's client off Xet, telemetry, stored tokens, proxies and every address but 127.0.0.1."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import close_session
+
+    for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        patch.setattr(constants, name, True)
+    patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    patch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    patch.delenv("HF_TOKEN", raising=False)
+    patch.setenv("NO_PROXY", "127.0.0.1")
+    connect = socket.socket.connect
+
+    def connect_to_loopback(self: socket.socket, address: Any) -> None:
+        assert address[0] == "127.0.0.1", f"connection to {address}"
+        connect(self, address)
+
+    patch.setattr(socket.socket, "connect", connect_to_loopback)
+    close_session()
+    yield
+    close_session()
+
+
+def redirect_client(patch: pytest.MonkeyPatch, url: str) -> None:
+    """Let the client of this process take the server at `url` for the Hub, as HF_ENDPOINT does before its import."""
+    from huggingface_hub import constants
+
+    patch.setattr(constants, "ENDPOINT", url)
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+
+
+def skip_waits(patch: pytest.MonkeyPatch) -> list[float]:
+    """Let the client skip its pauses between attempts, and list them."""
+    seconds: list[float] = []
+    clock = SimpleNamespace(sleep=seconds.append, time=time.time, monotonic=time.monotonic)
+    patch.setattr("huggingface_hub.utils._http.time", clock)
+    patch.setattr("huggingface_hub.file_download.time", clock)
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -397,7 +455,10 @@ class _Handler(BaseHTTPRequestHandler):
         return {"type": "user", "name": name, "orgs": [], "auth": auth}
 
     def validate_yaml(self) -> Any:
-        return {"errors": [], "warnings": []}
+        wanted = json.loads(self.body)
+        errors = [{"message": message} for message in card_errors(wanted["content"], wanted["repoType"])]
+        answer = {"errors": errors, "warnings": []}
+        return Reply(json.dumps(answer).encode(), 400 if errors else 200)
 
     def create_repo(self) -> Any:
         user = self.user(write=True)
@@ -582,6 +643,89 @@ _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Any]]] = [
 def wants_lfs(path: str, size: int, sample: bytes) -> bool:
     """Tell whether the Hub stores a file as LFS: by suffix, size or a NUL byte in its first 512 bytes."""
     return size > LFS_MIN_SIZE or (size > 0 and (b"\0" in sample or path.endswith(LFS_SUFFIXES)))
+
+
+def card_errors(content: str, repo_type: str) -> list[str]:
+    """What is wrong with the front matter of a README.md.
+
+    These are not the Hub's own rules, which are not published. They are a reading of its public documentation:
+    the required fields and the types of `model-index`, and the form that identifiers have in the examples
+    (hub-docs, modelcard.md); for a Space a known `sdk`, known colours and a short description of at most 60
+    characters (hub-docs, spaces-config-reference.md). Whether a licence, data set or metric of that name exists
+    is not looked up, and a README.md without front matter passes.
+    """
+    match = re.match(r"\s*---\r?\n(.*?)\r?\n---[ \t]*(\r?\n|$)", content, re.DOTALL)
+    try:
+        data = yaml.safe_load(match[1]) if match else {}
+    except yaml.YAMLError as error:
+        return [f"The front matter is not YAML: {error}"]
+    if not isinstance(data, dict):
+        return ["The front matter must be a mapping"]
+    errors = []
+    for key, form in _IDENTIFIERS.items():
+        values = data.get(key, [])
+        for value in values if isinstance(values, list) else [values]:
+            if not isinstance(value, str) or not re.fullmatch(form, value):
+                errors.append(f'"{key}" with value {json.dumps(value)} is not valid')
+    if "model-index" in data:
+        errors += _shape_errors(data["model-index"], _MODEL_INDEX, "model-index")
+    if repo_type == "space":
+        for key, choices in _SPACE_CHOICES.items():
+            if key in data and data[key] not in choices:
+                errors.append(f'"{key}" must be one of [{", ".join(choices)}]')
+        if len(data.get("short_description", "")) > 60:
+            errors.append('"short_description" length must be less than or equal to 60 characters long')
+    return errors
+
+
+def _shape_errors(value: Any, shape: Any, place: str) -> list[str]:
+    """Where a value differs from a shape: a type, a list of one shape, or a mapping of shapes ("?": optional)."""
+    if isinstance(shape, list):
+        if not isinstance(value, list) or not value:
+            return [f'"{place}" must be an array']
+        return [
+            error for index, item in enumerate(value) for error in _shape_errors(item, shape[0], f"{place}[{index}]")
+        ]
+    if not isinstance(shape, dict):
+        # NaN, the one value that differs from itself, is no number of JSON.
+        if isinstance(value, shape) and value == value:
+            return []
+        return [f'"{place}" must be a {"string" if shape is str else "number or string"}']
+    if not isinstance(value, dict):
+        return [f'"{place}" must be of type object']
+    errors = []
+    for key, part in shape.items():
+        name = key.rstrip("?")
+        if name in value:
+            errors += _shape_errors(value[name], part, f"{place}.{name}")
+        elif not key.endswith("?"):
+            errors.append(f'"{place}.{name}" is required')
+    return errors
+
+
+_IDENTIFIERS = {
+    "license": r"[a-z0-9.-]+",
+    "language": r"[a-z]{2,3}|code|multilingual",
+    "datasets": r"[\w.-]+(/[\w.-]+)?",
+    "metrics": r"[\w./-]+",
+    "tags": r".+",
+    "library_name": r"[\w.-]+",
+    "pipeline_tag": r"[a-z0-9-]+",
+}
+_MODEL_INDEX = [
+    {
+        "name": str,
+        "results": [
+            {
+                "task": {"type": str, "name?": str},
+                "dataset": {"type": str, "name": str, "config?": str, "split?": str, "revision?": str},
+                "metrics": [{"type": str, "value": (int, float, str), "name?": str, "config?": str}],
+            }
+        ],
+    }
+]
+_COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
+_SPACE_CHOICES = {"sdk": ("gradio", "docker", "static"), "colorFrom": _COLOURS, "colorTo": _COLOURS}
 
 
 def _flip_byte(data: bytes) -> bytes:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 from conftest import DATA, serve
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from huggingface_hub import HfApi, constants
-from loopback_hub import LFS_WARNING, LoopbackHub, client_environment, plain_client, skip_waits
+from huggingface_hub.errors import GatedRepoError
+from loopback_hub import LFS_WARNING, LoopbackHub, client_environment, plain_client, redirect_client, skip_waits
 
 from pneumo.bundle import Bundle, load_bundle, open_bundle, read_manifest
-from pneumo.errors import BundleError, PneumoError
+from pneumo.errors import PneumoError
 from pneumo.examination import Examiner
-from pneumo.hub import open_hub
+from pneumo.hub import explain, open_hub
 from pneumo.radiograph import read_radiograph
 from training.publish import plan_networks, publish
 
@@ -36,7 +37,7 @@ def hub(monkeypatch, tmp_path) -> Iterator[LoopbackHub]:
     """An empty Hub that the client takes for the real one; its cache is in tmp_path."""
     tokens = {"hf_write": ("tester", True), "hf_read": ("reader", False)}
     with plain_client(monkeypatch, tmp_path), LoopbackHub(tokens) as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        redirect_client(monkeypatch, hub.url)
         yield hub
 
 
@@ -72,7 +73,6 @@ def failure(location: str, run: Callable = load) -> str:
     with pytest.raises(PneumoError) as caught:
         run(location)
     message = str(caught.value)
-    print(f"\n    {message}")
     assert "\n" not in message
     assert "Traceback" not in message
     assert message.endswith(".")
@@ -280,6 +280,7 @@ def entry(**values) -> Callable[[dict], object]:
     return lambda manifest: manifest["networks"]["cnn"].update(values)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
 def test_weights_of_another_architecture(hub, files):
     digest = hashlib.sha256(files["cnn_rnn.keras"]).hexdigest()
     hub.put(REPO, "model", altered(files, entry(file="cnn_rnn.keras", sha256=digest)))
@@ -304,7 +305,7 @@ def test_weights_that_are_no_keras_file(hub, files):
 def test_manifest_of_another_program(hub, files, alter):
     commit = hub.put(REPO, "model", altered(files, alter))
     message = failure(at(commit))
-    assert "The bundle must have format, classes and preprocessing" in message
+    assert "A bundle must have format, classes and preprocessing" in message
     assert at(commit) in message
     assert downloads(hub) == ["manifest.json"]
 
@@ -325,9 +326,11 @@ def test_manifest_that_is_none(hub, files, content):
     [
         lambda manifest: manifest.pop("networks"),
         lambda manifest: manifest.update(networks=[]),
+        lambda manifest: manifest.update(networks={}),
+        lambda manifest: manifest.update(networks="cnn"),
         lambda manifest: manifest.update(networks={"cnn": None}),
         lambda manifest: manifest.pop("together"),
-        lambda manifest: manifest.update(together={}),
+        lambda manifest: manifest.update(together={"test": {}}),
         lambda manifest: manifest.update(together=[1]),
         lambda manifest: manifest["networks"]["cnn"].pop("file"),
         lambda manifest: manifest["networks"]["cnn"].pop("sha256"),
@@ -344,8 +347,8 @@ def test_manifest_that_is_none(hub, files, content):
 )
 def test_manifest_that_lacks_something(hub, files, alter):
     commit = hub.put(REPO, "model", altered(files, alter))
-    message = failure(at(commit))
-    assert at(commit) in message
+    message = failure(at(commit), load_bundle)
+    assert f"manifest.json of {at(commit)} must be as `make models` wrote it; it " in message
 
 
 def test_manifest_of_an_unknown_network(hub, files):
@@ -418,7 +421,7 @@ def test_files_in_the_store_that_repositories_share(hub, commit):
     load(at(commit))
     cache = Path(constants.HF_HUB_CACHE)
     blob = (cache / "models--tester--pneumo" / "snapshots" / commit / "cnn.keras").resolve()
-    shared = cache / "blobs" / "ab" / (64 * "ab")[:64]
+    shared = cache / "blobs" / "ab" / (32 * "ab")
     shared.parent.mkdir(parents=True)
     blob.rename(shared)
     blob.symlink_to(shared)
@@ -435,7 +438,17 @@ def test_cache_without_links(hub, commit, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
     load(at(commit))
     spoil(commit, "cnn.keras")
-    failure(at(commit))
+    assert "must have the SHA-256 of its manifest" in failure(at(commit))
+
+
+@pytest.mark.filterwarnings("ignore:`huggingface_hub` cache-system uses symlinks:UserWarning")
+def test_gated_repository(hub):
+    response = httpx2.Response(403, request=httpx2.Request("GET", hub.url))
+
+    def refuse() -> None:
+        raise GatedRepoError("gated", response=response)
+
+    assert "is gated" in failure(BRANCH, lambda location: explain(refuse, location))
 
 
 # --- a Hub that fails, or cannot be reached ---------------------------------------------------------------------

@@ -3,13 +3,10 @@
 import hashlib
 import logging
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -24,41 +21,25 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import close_session
-from loopback_hub import CLIENT_ENV, LFS_MIN_SIZE, LoopbackHub
+from loopback_hub import LFS_MIN_SIZE, LFS_WARNING, LoopbackHub, client_environment, plain_client, skip_waits
 
+pytestmark = pytest.mark.filterwarnings(LFS_WARNING)
 TOKENS = {"hf_write": ("tester", True), "hf_read": ("reader", False)}
 REPO = "tester/zoo"
 WEIGHTS = bytes(range(256)) * 400
 
 
 @pytest.fixture(autouse=True)
-def plain_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep the client off Xet, telemetry, stored tokens, proxies and every address but 127.0.0.1."""
-    for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"):
-        monkeypatch.setattr(constants, name, True)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    connect = socket.socket.connect
-
-    def connect_to_loopback(self: socket.socket, address: tuple[str, int]) -> None:
-        assert address[0] == "127.0.0.1", f"connection to {address}"
-        connect(self, address)
-
-    monkeypatch.setattr(socket.socket, "connect", connect_to_loopback)
-    close_session()
-    yield
-    close_session()
+def client(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the client to itself."""
+    with plain_client(monkeypatch, tmp_path_factory.mktemp("home")):
+        yield
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let the client skip its pauses between attempts, and list them."""
-    seconds: list[float] = []
-    clock = SimpleNamespace(sleep=seconds.append, time=time.time, monotonic=time.monotonic)
-    monkeypatch.setattr("huggingface_hub.utils._http.time", clock)
-    monkeypatch.setattr("huggingface_hub.file_download.time", clock)
-    return seconds
+    """Pauses that the client skipped."""
+    return skip_waits(monkeypatch)
 
 
 @pytest.fixture
@@ -431,13 +412,7 @@ def test_client_configured_by_environment(hub: LoopbackHub, tmp_path: Path) -> N
         f"upload_file(path_or_fileobj=b'npz', path_in_repo='a.npz', repo_id={REPO!r})\n"
         f"print(open(hf_hub_download({REPO!r}, 'a.npz')).read())\n"
     )
-    env = {
-        **os.environ,
-        **CLIENT_ENV,
-        "HF_ENDPOINT": hub.url,
-        "HF_TOKEN": "hf_write",
-        "HF_HOME": str(tmp_path),
-    }
+    env = {**os.environ, **client_environment(hub.url, tmp_path), "HF_TOKEN": "hf_write"}
     run = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
     assert run.stdout == "npz\n"
     assert hub.files(REPO, "model")["a.npz"] == b"npz"
