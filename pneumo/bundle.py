@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Version of the layout of manifest.json."""
 MANIFEST = "manifest.json"
+"""What the bundle holds, and with what metadata."""
+METRICS = "metrics.json"
+"""All measures on the test split."""
+PREDICTIONS = "predictions.csv"
+"""Every test image with what each network said of it."""
 EMBEDDED = Path(__file__).resolve().parent.parent / "models"
 """The bundle that ships with the program."""
 LOCATION_VARIABLE = "PNEUMO_MODELS"

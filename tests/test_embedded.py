@@ -76,7 +76,7 @@ def test_networks_clear_the_floors(manifest):
 def test_readme_and_card_are_generated_from_the_bundle():
     readme = (ROOT / "README.md").read_text()
     assert f"<!-- table:test -->\n{table(EMBEDDED)}\n<!-- /table:test -->" in readme
-    assert (ROOT / "model_card.md").read_text() == card(EMBEDDED)
+    assert (ROOT / "model_card.md").read_text() == card(EMBEDDED, figures="models/figures")
 
 
 def test_readme_front_matter_is_that_of_the_space():

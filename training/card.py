@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 from pneumo.bundle import FolderFiles, read_manifest
 from pneumo.errors import UnknownNameError
 from pneumo.examination import DISCLAIMER
-from pneumo.report import CONFUSION, METRICS, confusion, test_rows
+from pneumo.report import CONFUSION, METRICS, confusion
 from pneumo.zoo import architecture
+from training.compare import markdown_table, results_table
 from training.errors import PublishError
 from training.sources import HUB_DATASET
 
@@ -41,9 +41,9 @@ _SUBGROUPS = {
 _CALIBRATION = {"ece": "expected calibration error", "brier": "Brier score"}
 _MEASURES = {*METRICS, *CONFUSION, *_SUBGROUPS, *_CALIBRATION, *(measure for measure, _ in _HUB_METRICS.values())}
 _FIGURES = {
-    "figures/roc.png": "ROC curves",
-    "figures/confusion.png": "Confusion matrices",
-    "figures/curves.png": "Learning curves",
+    "roc.png": "ROC curves",
+    "confusion.png": "Confusion matrices",
+    "curves.png": "Learning curves",
 }
 
 
@@ -83,7 +83,9 @@ def evaluated_manifest(folder: Path, networks: list[str] | None = None) -> dict[
     return manifest if len(chosen) == len(entries) else {**manifest, "networks": chosen, "together": None}
 
 
-def card(folder: Path, repository: str = REPOSITORY, networks: list[str] | None = None) -> str:
+def card(
+    folder: Path, repository: str = REPOSITORY, networks: list[str] | None = None, figures: str = "figures"
+) -> str:
     """The card of a bundle, or of some of its networks, as Markdown with front matter.
 
     Parameters
@@ -94,6 +96,8 @@ def card(folder: Path, repository: str = REPOSITORY, networks: list[str] | None 
         OWNER/NAME on the Hub, for the lines that load the networks from there.
     networks : list of str, optional
         Which ones. Default: all.
+    figures : str
+        Where the bundle's figures lie, seen from the card.
 
     Raises
     ------
@@ -113,7 +117,7 @@ def card(folder: Path, repository: str = REPOSITORY, networks: list[str] | None 
         eval_results=list(_model_index(manifest)),
     )
     text = _TEMPLATE.read_text(encoding="utf-8")
-    for name, value in _fields(manifest, folder, repository).items():
+    for name, value in _fields(manifest, folder, repository, figures).items():
         text = text.replace(f"{{{{ {name} }}}}", value)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
 
@@ -160,7 +164,7 @@ def _interval(measure: dict[str, Any]) -> str:
     return f"[{low:.3f}, {high:.3f}]"
 
 
-def _fields(manifest: dict[str, Any], folder: Path, repository: str) -> dict[str, str]:
+def _fields(manifest: dict[str, Any], folder: Path, repository: str, figures: str) -> dict[str, str]:
     """What fills the template's places."""
     first = next(iter(manifest["networks"].values()))
     recipe, counts = first["recipe"], manifest["data"]["counts"]
@@ -168,10 +172,12 @@ def _fields(manifest: dict[str, Any], folder: Path, repository: str) -> dict[str
         "disclaimer": DISCLAIMER,
         "repository": repository,
         "file": first["file"],
-        "table": _table(manifest),
+        "table": results_table(manifest),
         "subgroups": _rows(manifest, _SUBGROUPS),
         "calibration": _rows(manifest, _CALIBRATION),
-        "figures": "\n".join(f"![{title}]({path})" for path, title in _FIGURES.items() if (folder / path).exists()),
+        "figures": "\n".join(
+            f"![{title}]({figures}/{name})" for name, title in _FIGURES.items() if (folder / "figures" / name).exists()
+        ),
         "errors": _errors(manifest),
         "networks": "\n".join(
             f"| `{entry['file']}` | {architecture(name).title} | {architecture(name).parameters:,} | "
@@ -211,18 +217,4 @@ def _rows(manifest: dict[str, Any], measures: dict[str, str]) -> str:
     cells = (
         (title, [f"{test[name]['value']:.3f} {_interval(test[name])}" for name in measures]) for title, test in rows
     )
-    return _markdown(measures.values(), cells)
-
-
-def _table(manifest: dict[str, Any]) -> str:
-    """The whole table, with the floors."""
-    rows = (
-        (title, [f"{cell.value} {cell.interval}" if cell else "-" for cell in cells])
-        for title, cells in test_rows(manifest)
-    )
-    return _markdown(METRICS.values(), rows)
-
-
-def _markdown(titles: Collection[str], rows: Iterable[tuple[str, list[str]]]) -> str:
-    lines = ["| | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join([title, *cells])} |" for title, cells in rows)])
+    return markdown_table(measures.values(), cells)

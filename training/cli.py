@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import os
 import sys
 from pathlib import Path
 
@@ -166,7 +167,8 @@ def _compare(options: argparse.Namespace) -> None:
 def _card(options: argparse.Namespace) -> None:
     from training.card import card
 
-    options.out.write_text(card(options.models), encoding="utf-8")
+    figures = os.path.relpath(options.models / "figures", options.out.parent)
+    options.out.write_text(card(options.models, figures=figures), encoding="utf-8")
     print(f"Wrote {options.out}.")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 from pneumo.bundle import FolderFiles, read_manifest
 from pneumo.report import METRICS, test_rows
@@ -20,11 +22,22 @@ def table(folder: Path) -> str:
     BundleError
         If the folder holds no bundle.
     """
-    lines = ["| | " + " | ".join(METRICS.values()) + " |", "|---" * (len(METRICS) + 1) + "|"]
-    for title, cells in test_rows(read_manifest(FolderFiles(str(folder)))):
-        texts = [f"{cell.value} {cell.interval}".strip() if cell else "-" for cell in cells]
-        lines.append(f"| {title} | " + " | ".join(texts) + " |")
-    return "\n".join(lines)
+    return results_table(read_manifest(FolderFiles(str(folder))))
+
+
+def results_table(manifest: dict[str, Any]) -> str:
+    """The test table of a manifest as Markdown: the networks, their mean, and the floors."""
+    rows = (
+        (title, [f"{cell.value} {cell.interval}" if cell else "-" for cell in cells])
+        for title, cells in test_rows(manifest)
+    )
+    return markdown_table(METRICS.values(), rows)
+
+
+def markdown_table(titles: Collection[str], rows: Iterable[tuple[str, list[str]]]) -> str:
+    """A table in Markdown; each row is its title and its cells."""
+    lines = ["| | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join([title, *cells])} |" for title, cells in rows)])
 
 
 def insert_table(readme: Path, content: str) -> None:

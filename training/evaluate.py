@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pneumo.bundle import MANIFEST, load_bundle
+from pneumo.bundle import MANIFEST, METRICS, PREDICTIONS, load_bundle
 from pneumo.classifier import Classifier, decide
 from pneumo.radiograph import scale_gray
 from training.bundling import write_json
@@ -25,8 +25,6 @@ from training.errors import TrainingError
 from training.metrics import RESAMPLES, measure, operating_point, wilson_interval
 from training.sources import Source
 
-PREDICTIONS = "predictions.csv"
-METRICS = "metrics.json"
 _THUMBNAIL = 32
 _NEIGHBOURS = (1, 5, 15, 25, 51, 101)
 

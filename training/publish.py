@@ -17,15 +17,13 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
-from pneumo.bundle import EMBEDDED, MANIFEST, FolderFiles, read_manifest, verified_path
+from pneumo.bundle import EMBEDDED, MANIFEST, METRICS, PREDICTIONS, FolderFiles, read_manifest, verified_path
 from training.card import EVAL_RESULTS, card, eval_results, evaluated_manifest
 from training.errors import PublishError
 
 ROOT = EMBEDDED.parent
 """The checkout, from which the Space is published."""
-# As `training.evaluate` writes them; to import it would load TensorFlow, which publishing does not need.
-_EVALUATION = ("metrics.json", "predictions.csv")
-_SPACE_FILES = ("app.py", "requirements.txt", "README.md", "LICENSE")
+_SPACE_FILES = ("app.py", "requirements.txt", "README.md", "model_card.md", "LICENSE")
 _SPACE_FOLDERS = {"pneumo": (".py", ".css", ".json", ".jpeg", ".md"), "models": (".keras", ".json", ".csv")}
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([\w./-]+)\)")
 _Result = TypeVar("_Result")
@@ -110,7 +108,7 @@ def plan_networks(folder: Path, repository: str, networks: list[str] | None = No
     manifest = evaluated_manifest(folder, networks)
     source = FolderFiles(str(folder))
     files = {entry["file"]: verified_path(source, entry).read_bytes() for entry in manifest["networks"].values()}
-    for path in (*(folder / name for name in _EVALUATION), *sorted((folder / "figures").glob("*.png"))):
+    for path in (*(folder / name for name in (METRICS, PREDICTIONS)), *sorted((folder / "figures").glob("*.png"))):
         files[path.relative_to(folder).as_posix()] = _read(path)
     whole = manifest["together"] is not None
     files[MANIFEST] = _read(folder / MANIFEST) if whole else (json.dumps(manifest, indent=1) + "\n").encode()

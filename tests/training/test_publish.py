@@ -33,8 +33,7 @@ from pneumo.radiograph import read_radiograph
 from training.card import EVAL_RESULTS
 from training.cli import main
 from training.errors import PublishError
-from training.evaluate import METRICS, PREDICTIONS
-from training.publish import _EVALUATION, Plan, plan_networks, plan_space, publish
+from training.publish import Plan, plan_networks, plan_space, publish
 
 pytestmark = pytest.mark.filterwarnings(LFS_WARNING)
 REPO = "tester/pneumo"
@@ -91,6 +90,7 @@ def checkout(models, tmp_path) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"\0")
     (root / "README.md").write_text(README)
+    (root / "model_card.md").write_text("# A card\n")
     return root
 
 
@@ -226,10 +226,6 @@ def test_networks_and_space_at_once(hub, models, checkout, monkeypatch, capsys):
     assert hub.uploads == []
 
 
-def test_names_of_the_evaluation():
-    assert _EVALUATION == (METRICS, PREDICTIONS)
-
-
 # --- what is not ready to be published --------------------------------------------------------------------------
 
 
@@ -285,7 +281,7 @@ def test_repository_of_another_form(hub, name):
 
 def test_space_holds_what_the_app_needs_and_nothing_else(checkout):
     expected = {name for name in git_files() if name.startswith("pneumo/") and (ROOT / name).is_file()}
-    expected |= {"app.py", "requirements.txt", "README.md", "LICENSE", "docs/page.png"}
+    expected |= {"app.py", "requirements.txt", "README.md", "model_card.md", "LICENSE", "docs/page.png"}
     expected |= {f"models/{name}.keras" for name in NETWORKS}
     expected |= {"models/manifest.json", "models/metrics.json", "models/predictions.csv"}
     plan = plan_space(SPACE, checkout)
