@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 7860
 DATA ?= ../shared/data/chest_xray
 
-.PHONY: install develop app test check models screenshots lock clean
+.PHONY: install develop app test check models screenshots space-check lock clean
 
 # The environment alone: what the Space installs.
 install: .venv/installed
@@ -44,6 +44,10 @@ models: develop
 # The pictures of the page in docs/.
 screenshots: develop
 	PYTHONPATH=.:tests .venv/bin/python tests/screenshots.py
+
+# The folder that `training publish --space` would upload, installed and started as a Space does.
+space-check: develop
+	PYTHONPATH=. .venv/bin/python tests/space_check.py
 
 lock: develop
 	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml -o requirements.txt \

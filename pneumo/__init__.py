@@ -10,6 +10,11 @@ Examples
 'All three networks call pneumonia.'
 """
 
+import os
+
+# Before anything imports huggingface_hub, which reads it once: nothing is reported to anyone.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
 from pneumo.bundle import Bundle, load_bundle
 from pneumo.errors import PneumoError
 from pneumo.examination import Examination, Examiner

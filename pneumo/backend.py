@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
+import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 # TensorFlow prints these before any of its log settings apply (tensorflow/tensorflow#79029).
-_NOISE = re.compile(rb"All log messages before absl::InitializeLog|oneDNN custom operations are on")
+_NOISE = (b"All log messages before absl::InitializeLog", b"oneDNN custom operations are on")
+_FILTER = f"""
+import sys
+for line in sys.stdin.buffer:
+    if not any(noise in line for noise in {_NOISE!r}):
+        sys.stderr.buffer.write(line)
+        sys.stderr.buffer.flush()
+"""
 
 
 def load_tensorflow() -> None:
@@ -29,18 +35,19 @@ def load_tensorflow() -> None:
 
 @contextmanager
 def _without_noise() -> Iterator[None]:
-    """Hold back what the process writes to its standard error, and write the rest of it afterwards."""
+    """Pass what the process writes to its standard error through a filter.
+
+    The filter is a process of its own: what TensorFlow says as it aborts, on a processor too old for it, still arrives.
+    """
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
-        saved = os.dup(2)
-        os.dup2(held.fileno(), 2)
+    saved = os.dup(2)
+    with subprocess.Popen([sys.executable, "-S", "-c", _FILTER], stdin=subprocess.PIPE, stderr=saved) as listener:
+        assert listener.stdin is not None
+        os.dup2(listener.stdin.fileno(), 2)
+        listener.stdin.close()
         try:
             yield
         finally:
             sys.stderr.flush()
             os.dup2(saved, 2)
             os.close(saved)
-            held.seek(0)
-            for line in held:
-                if not _NOISE.search(line):
-                    os.write(2, line)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pneumo.bundle import Bundle, Network
+from pneumo.errors import BundleError
 from pneumo.radiograph import Radiograph, preprocess
 from pneumo.zoo import CLASS_NAMES
 
@@ -65,11 +66,23 @@ class Classifier:
         return self._forward[name](inputs).numpy()[:, 0].astype(np.float64)
 
     def predict(self, radiograph: Radiograph) -> dict[str, Prediction]:
-        """Each network's prediction, by name."""
+        """Each network's prediction, by name.
+
+        Raises
+        ------
+        BundleError
+            If a network's output is no probability.
+        """
         predictions = {}
         for name, network in self.bundle.networks.items():
             inputs = preprocess(radiograph.pixels, network.input_size)[np.newaxis]
-            predictions[name] = Prediction(float(self.probability(name, inputs)[0]), network.threshold)
+            probability = float(self.probability(name, inputs)[0])
+            if not 0 <= probability <= 1:
+                raise BundleError(
+                    f"A probability must lie between 0 and 1; {name} gave {probability} for {radiograph.name}. "
+                    "The network is damaged: make or copy the bundle again."
+                )
+            predictions[name] = Prediction(probability, network.threshold)
         return predictions
 
     def together(self, predictions: dict[str, Prediction]) -> Prediction | None:

@@ -20,5 +20,14 @@ class BundleError(PneumoError, RuntimeError):
     """Raised when trained networks cannot be loaded: a missing, altered or mismatched file of a bundle."""
 
 
+class HubUnreachable(BundleError):
+    """Raised when the Hugging Face Hub does not answer, or answers with a failure of its own."""
+
+
 class UnknownNameError(PneumoError, ValueError):
     """Raised when a network, saliency method or class is named that does not exist."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says in its first line, or its kind if it says nothing, without a full stop."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300].rstrip(".: ")

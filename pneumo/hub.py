@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-
-# Set before huggingface_hub is imported, which reads it once: nothing is reported to anyone.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import httpx2
 from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
@@ -25,7 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from pneumo.errors import BundleError
+from pneumo.errors import BundleError, HubUnreachable, first_line
 
 SCHEME = "hf://"
 """How the location of a bundle on the Hub begins."""
@@ -35,6 +32,7 @@ TIMEOUT = 10.0
 _MANIFEST = "manifest.json"
 _LOCATION = re.compile(r"hf://(?P<repository>[^/@\s]+/[^/@\s]+)@(?P<revision>\S+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_LOCAL_FAULTS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 _Result = TypeVar("_Result")
 
 
@@ -74,7 +72,7 @@ class HubFiles:
             if _intact(path):
                 return path
             # What is not in the cache is downloaded; forced, the client would not try again where the Hub fails.
-            path.resolve().unlink()
+            explain(path.resolve().unlink, self.location, name)
         raise BundleError(
             f"A file from the Hub must arrive as it was published; {name} of {self.location} came damaged twice. "
             "Try again later, or from another network."
@@ -119,10 +117,6 @@ def open_hub(location: str) -> HubFiles:
         commit = _commit_of(Path(cached))
         notice = f"The Hub cannot be reached; the networks are the cached copy of {SCHEME}{repository}@{commit}."
         return HubFiles(repository, commit, (notice,))
-
-
-class HubUnreachable(BundleError):
-    """Raised when the Hub does not answer, or answers with a failure of its own."""
 
 
 def explain(function: Callable[[], _Result], location: str, name: str = _MANIFEST) -> _Result:
@@ -176,6 +170,11 @@ def explain(function: Callable[[], _Result], location: str, name: str = _MANIFES
                 f"A token must be valid and allowed to read the repository; HF_TOKEN is refused for {location}. "
                 "Correct it, or unset it if the repository is public."
             ) from error
+        if isinstance(error, OSError) and error.errno in _LOCAL_FAULTS:
+            raise BundleError(
+                f"The cache of the Hub must be writable and have space; {location} could not be kept there: "
+                f"{first_line(error)}. Set HF_HOME to another folder."
+            ) from error
         raise _unreachable(location, error) from error
 
 
@@ -189,7 +188,7 @@ def _commit_of(path: Path) -> str:
 
 
 def _unreachable(location: str, error: BaseException) -> HubUnreachable:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300].rstrip(".")
+    reason = first_line(error)
     return HubUnreachable(
         f"The Hub must be reachable, or the files be cached; {location} could not be loaded: {reason}. "
         "Check the network, or unset PNEUMO_MODELS to use the embedded networks."

@@ -10,7 +10,7 @@ from pneumo.zoo import architecture
 
 METRICS = {
     "auc": "ROC AUC",
-    "accuracy": "accuracy",
+    "accuracy": "accuracy at the operating point",
     "accuracy_at_half": "accuracy at 0.5",
     "sensitivity": "sensitivity",
     "specificity": "specificity",

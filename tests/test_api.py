@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from html import escape
 
 import pytest
 from conftest import DATA
@@ -11,9 +12,12 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from pydantic import TypeAdapter
 
+from pneumo.bundle import load_bundle
 from pneumo.cli import main
-from pneumo.examination import ExaminationRecord
+from pneumo.examination import ExaminationRecord, Examiner
+from pneumo.radiograph import read_radiograph
 from pneumo.report import probability
+from pneumo.ui.views import examination_view
 
 RADIOGRAPHS = sorted((DATA / "full_resolution").glob("*.jpeg"))
 
@@ -31,10 +35,9 @@ def test_endpoints_are_named_and_typed(client):
 
 
 @pytest.mark.parametrize("path", RADIOGRAPHS, ids=lambda path: path.stem)
-def test_page_api_and_command_line_answer_alike(client, path, bundle_folder, capsys, request):
+def test_api_and_command_line_answer_alike(client, path, bundle_folder, capsys):
     answer = client.predict(handle_file(path), api_name="/examine")
     TypeAdapter(ExaminationRecord).validate_python(answer)
-
     assert (
         main(["predict", str(path), "--format", "json", "--saliency", "gradcam", "--bundle", str(bundle_folder)]) == 0
     )
@@ -43,16 +46,33 @@ def test_page_api_and_command_line_answer_alike(client, path, bundle_folder, cap
     assert answer.pop("file") == path.name
     assert line == answer
 
-    page = request.getfixturevalue("browser").new_page()
-    page.goto(request.getfixturevalue("server"))
+
+@pytest.mark.browser
+@pytest.mark.parametrize("path", RADIOGRAPHS, ids=lambda path: path.stem)
+def test_page_and_api_answer_alike(client, path, browser, server):
+    answer = client.predict(handle_file(path), api_name="/examine")
+    page = browser.new_page()
+    page.goto(server)
     page.set_input_files("#upload input[type=file]", path)
     page.locator("#verdict", has_text=path.name).wait_for(timeout=60_000)
-    assert answer["summary"].split(".")[0] in page.inner_text("#verdict")
+    assert answer["summary"] in page.inner_text("#verdict").replace("\xa0", " ").replace("\n\n", " ")
     for name, network in answer["networks"].items():
         card = page.locator(f'#cards [data-network="{name}"]')
         assert card.locator(".decision").inner_text() == network["decision"]
         assert card.locator(".probability strong").inner_text() == probability(network["probability"])
     page.close()
+
+
+@pytest.mark.parametrize("path", RADIOGRAPHS, ids=lambda path: path.stem)
+def test_html_of_the_page_says_what_the_record_says(path, bundle_folder):
+    examination = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(path))
+    record, view = examination.record(), examination_view(examination)
+    assert escape(examination.headline) in view.verdict
+    for name, network in record["networks"].items():
+        card = view.cards.split(f'data-network="{name}"')[1].split("</figure>")[0]
+        assert f">{network['decision']}</span>" in card
+        assert f"<strong>{escape(probability(network['probability']))}</strong>" in card
+        assert ('class="heat"' in card) == (network["saliency"]["status"] == "drawn")
 
 
 def test_refusal_is_the_same_sentence(client, bundle_folder, tmp_path, capsys):

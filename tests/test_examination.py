@@ -202,7 +202,10 @@ def test_evidence_is_that_of_the_test_images(bundle, examiner, images):
         positive = len(found.calling_pneumonia)
         seen.setdefault(positive, []).append("PNEUMONIA" in path.parts)
         assert found.evidence["of"] == test["images"] == 13
-        assert f" networks calling pneumonia; {percent(found.evidence['share'], 0)} of those show it" in found.meaning
+        assert (
+            f" networks calling pneumonia; {percent(found.evidence['share'], 0)} of those are labelled pneumonia"
+            in found.meaning
+        )
     # Counted here once more.
     for positive, labels in seen.items():
         entry = test["agreement"][str(positive)]

@@ -3,6 +3,8 @@
 import ast
 import inspect
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import pneumo.errors
 from pneumo.errors import PneumoError
 
 PACKAGE = Path(pneumo.__file__).parent
+ROOT = PACKAGE.parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 PRINT_MODULES = "import json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
 ERRORS = [item for _, item in inspect.getmembers(pneumo.errors, inspect.isclass)]
@@ -71,3 +74,34 @@ def test_every_error_is_there():
     assert {"UnreadableRadiograph", "RadiographSizeError", "BundleError", "UnknownNameError"} < {
         error.__name__ for error in ERRORS
     }
+
+
+def test_nothing_is_reported_to_anyone():
+    code = "import pneumo.ui.interface, pneumo.hub; from huggingface_hub import constants as c"
+    code += "; print(c.HF_HUB_DISABLE_TELEMETRY)"
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "True"
+
+
+def test_last_words_of_an_abort_are_heard():
+    code = """
+import os
+from pneumo.backend import _without_noise
+with _without_noise():
+    os.write(2, b"oneDNN custom operations are on\\nFATAL: this processor lacks AVX\\n")
+    os.abort()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode < 0, done.stderr) == (True, "FATAL: this processor lacks AVX\n")
+
+
+def test_port_in_use_is_said():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        environment = os.environ | {"GRADIO_SERVER_PORT": str(port)}
+        done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"The page needs a free port; {port} is in use. Name another: make app PORT=7861"

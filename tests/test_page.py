@@ -138,6 +138,7 @@ def test_keyboard_reads_an_example(page):
 
 def test_numbers_tab_has_intervals_and_floors(page):
     page.get_by_role("tab", name="The numbers").click()
+    page.locator(".numbers").wait_for(timeout=60_000)
     text = page.locator(".numbers").inner_text()
     assert "floor: " in text
     assert re.search(r"\[0\.\d{3}, \d\.\d{3}\]", text)
@@ -157,6 +158,35 @@ def test_nothing_overflows(browser, server, size, scheme):
     page.locator(".numbers").wait_for()
     assert page.evaluate(width) == 0
     context.close()
+
+
+@pytest.mark.parametrize("size", [(1366, 768), (390, 844)])
+def test_nothing_jumps_when_the_answer_comes(browser, server, size, tmp_path):
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    page.goto(server)
+    page.locator(".tools").wait_for()
+
+    def places() -> list[float]:
+        script = "element => element.getBoundingClientRect().top + window.scrollY"
+        return [page.locator(selector).evaluate(script) for selector in (".tools", "#cards", "#examples")]
+
+    before = places()
+    upload(page, RADIOGRAPH)
+    wait_for_answer(page, RADIOGRAPH.name)
+    assert places() == pytest.approx(before, abs=1)
+    (tmp_path / "text.png").write_text("no image")
+    upload(page, tmp_path / "text.png")
+    wait_for_answer(page, "is a text file")
+    assert places() == pytest.approx(before, abs=1)
+    page.close()
+
+
+def test_radiograph_is_enlarged_by_keyboard(page):
+    upload(page, RADIOGRAPH)
+    wait_for_answer(page, RADIOGRAPH.name)
+    page.locator(".film").first.focus()
+    page.keyboard.press("Space")
+    page.wait_for_function("document.fullscreenElement !== null")
 
 
 def test_uploads_do_not_stay(browser, bundle_folder, tmp_path):
@@ -180,5 +210,8 @@ def test_missing_networks_are_said_on_the_page(browser, tmp_path):
         page.goto(url)
         upload(page, RADIOGRAPH)
         words = wait_for_answer(page, "A bundle must be a folder")
-        assert "Traceback" not in words
+        assert "The networks could not be loaded." in words
+        page.get_by_role("tab", name="The numbers").click()
+        page.locator(".refused", has_text="A bundle must be a folder").last.wait_for()
+        assert "Traceback" not in words + (tmp_path / "server.log").read_text()
         page.close()

@@ -22,7 +22,9 @@ from training.sources import Source
 
 OPERATING_POINT_RULE = "highest balanced accuracy on validation; of equals, nearest to 0.5"
 HEAT_PERCENTILE = 90
-HEAT_RULE = f"{HEAT_PERCENTILE}th percentile, over validation images of a class, of the largest value of its map"
+HEAT_RULE = (
+    f"{HEAT_PERCENTILE}th percentile, over validation images of a class with any heat, of the map's largest value"
+)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -73,6 +75,7 @@ def make_bundle(runs: Path, manifest: Path, folder: Path) -> None:
             "calibration": "none",
             "operating_point": {"threshold": threshold, "rule": OPERATING_POINT_RULE},
             "saliency": _heat_scales(networks[name], dataset, source),
+            # Optimistic: the epoch and the operating point were chosen on these very images.
             "validation": measure(labels, probabilities[name], threshold, patients),
             **{key: record[key] for key in ("recipe", "best", "minutes", "libraries", "commit")},
         }

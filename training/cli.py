@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on from the last finished epoch.", file=sys.stderr)
+        print("Interrupted. The same command goes on: a training from its last finished epoch.", file=sys.stderr)
         return 130
     return 0
 
@@ -173,13 +173,14 @@ def _card(options: argparse.Namespace) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
+    from training.card import REPOSITORY
     from training.publish import plan_networks, plan_space, publish
 
     plans = []
     if options.repo:
         plans.append(plan_networks(options.models, options.repo, options.network))
     if options.space:
-        plans.append(plan_space(options.space))
+        plans.append(plan_space(options.space, options.repo or REPOSITORY))
     if not plans:
         raise PublishError("Something must be named to publish; received neither --repo nor --space. Add OWNER/NAME.")
     for plan in plans:

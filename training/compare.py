@@ -9,6 +9,7 @@ from typing import Any
 
 from pneumo.bundle import FolderFiles, read_manifest
 from pneumo.report import METRICS, test_rows
+from pneumo.zoo import architecture
 from training.errors import TrainingError
 
 _MARKED = re.compile(r"(<!-- table:test -->\n).*?(<!-- /table:test -->)", re.DOTALL)
@@ -31,7 +32,20 @@ def results_table(manifest: dict[str, Any]) -> str:
         (title, [f"{cell.value} {cell.interval}" if cell else "-" for cell in cells])
         for title, cells in test_rows(manifest)
     )
-    return markdown_table(METRICS.values(), rows)
+    return f"{markdown_table(METRICS.values(), rows)}\n\n{_above_floor(manifest)}"
+
+
+def _above_floor(manifest: dict[str, Any]) -> str:
+    """How far each network's ROC AUC is above the first floor's, in one sentence."""
+    measured = [(architecture(name).title, entry["test"]) for name, entry in manifest["networks"].items()]
+    parts = []
+    for title, test in measured:
+        low, high = test["auc_above_floor"]["interval"]
+        parts.append(f"{title} {test['auc_above_floor']['value']:+.3f} [{low:+.3f}, {high:+.3f}]")
+    return (
+        f"ROC AUC beyond that of the nearest neighbours, paired on the same patients: {', '.join(parts)}. To clear a "
+        "floor does not show that a network looks at lungs."
+    )
 
 
 def markdown_table(titles: Collection[str], rows: Iterable[tuple[str, list[str]]]) -> str:

@@ -22,7 +22,7 @@ from pneumo.radiograph import scale_gray
 from training.bundling import write_json
 from training.dataset import Dataset, Image, load_pixels, open_dataset
 from training.errors import TrainingError
-from training.metrics import RESAMPLES, measure, operating_point, wilson_interval
+from training.metrics import RESAMPLES, auc_difference, measure, operating_point, share_interval
 from training.sources import Source
 
 _THUMBNAIL = 32
@@ -97,7 +97,9 @@ def evaluate(folder: Path, manifest: Path) -> Evaluation:
         "prevalence": float(labels.mean()),
         "agreement": _agreement(evaluation),
     }
-    floors = _floors(dataset, source)
+    floors, nearest = _floors(dataset, source)
+    for name in measured:
+        measured[name]["auc_above_floor"] = auc_difference(labels, probabilities[name], nearest, patients)
     write_json(
         folder / METRICS,
         {
@@ -121,15 +123,17 @@ def _agreement(evaluation: Evaluation) -> dict[str, Any]:
     """For each number of networks calling pneumonia: how many images got it, and how many of those are pneumonias."""
     names = [name for name in evaluation.probabilities if name != "together"]
     calls = np.sum([evaluation.probabilities[name] >= evaluation.thresholds[name] for name in names], axis=0)
+    patients = np.array([image.patient for image in evaluation.images])
     table = {}
     for count in range(len(names) + 1):
         chosen = calls == count
         images, pneumonia = int(chosen.sum()), int(evaluation.labels[chosen].sum())
+        interval = share_interval(evaluation.labels == 1, chosen, patients)
         table[str(count)] = {
             "images": images,
             "pneumonia": pneumonia,
             "share": pneumonia / images if images else None,
-            "interval": wilson_interval(pneumonia, images),
+            "interval": interval,
         }
     return table
 
@@ -147,10 +151,17 @@ def _write_predictions(path: Path, evaluation: Evaluation) -> None:
             writer.writerow([*row, *(f"{value:.6f}" for value in values), *calls])
 
 
-def _floors(dataset: Dataset, source: Source) -> list[dict[str, Any]]:
+def _floors(dataset: Dataset, source: Source) -> tuple[list[dict[str, Any]], np.ndarray]:
     """What predictors reach that know nothing of lungs; a network below them has learned nothing.
 
     Each is fitted on the training images, and its operating point chosen on validation, as for the networks.
+
+    Returns
+    -------
+    floors : list of dict
+        For the manifest: title, threshold and measures.
+    nearest : numpy.ndarray of shape (n,)
+        Probabilities of the first of them, the nearest neighbours on thumbnails, for the test images.
     """
     ring = np.ones((_THUMBNAIL, _THUMBNAIL), bool)
     ring[2:-2, 2:-2] = False
@@ -180,10 +191,12 @@ def _floors(dataset: Dataset, source: Source) -> list[dict[str, Any]]:
         ("floor: the same on the thumbnail's outer ring alone", neighbours(border), border),
         ("floor: the file's size in bytes", size, sizes),
     )
-    floors = []
+    floors: list[dict[str, Any]] = []
+    answers = []
     for title, model, features in candidates:
         probabilities = {split: model.predict_proba(features[split])[:, 1] for split in ("validation", "test")}
         threshold = operating_point(labels["validation"], probabilities["validation"])
         test = measure(labels["test"], probabilities["test"], threshold, patients)
         floors.append({"title": title, "threshold": threshold, "test": test})
-    return floors
+        answers.append(probabilities["test"])
+    return floors, answers[0]

@@ -53,6 +53,11 @@ class Images:
         return digest.hexdigest()
 
 
+def rank(row: dict[str, float]) -> tuple[float, float]:
+    """What epochs of a history are ordered by to find the best: validation AUC, then validation loss."""
+    return row["val_auc"], -row["val_loss"]
+
+
 def batches(images: Balanced, recipe: Recipe, first_epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
     """Endless augmented batches, epoch after epoch.
 
@@ -146,16 +151,21 @@ def train(
     stream = tf.data.Dataset.from_generator(
         lambda: batches(balanced, recipe, first_epoch), output_signature=signature
     ).prefetch(2)
-    model.fit(
-        stream,
-        steps_per_epoch=steps,
-        initial_epoch=first_epoch,
-        epochs=recipe.epochs,
-        validation_data=(scale_gray(validation.pixels), validation.labels.astype(np.float32)[:, np.newaxis]),
-        callbacks=[plateau, checkpoint, _Display(steps, recipe.epochs, first_epoch, console)],
-        shuffle=False,
-        verbose=0,
-    )
+    display = _Display(steps, recipe.epochs, first_epoch, console)
+    try:
+        model.fit(
+            stream,
+            steps_per_epoch=steps,
+            initial_epoch=first_epoch,
+            epochs=recipe.epochs,
+            validation_data=(scale_gray(validation.pixels), validation.labels.astype(np.float32)[:, np.newaxis]),
+            callbacks=[plateau, checkpoint, display],
+            shuffle=False,
+            verbose=0,
+        )
+    finally:
+        # Keras does not tell callbacks of an interruption, and the bar has hidden the cursor.
+        display.stop()
     return checkpoint.history
 
 
@@ -219,9 +229,9 @@ class _Checkpoint(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
         row["learning_rate"] = float(self.model.optimizer.learning_rate)
         row["seconds"] = time.monotonic() - self._started
-        best = max((earlier["val_auc"], -earlier["val_loss"]) for earlier in self.history) if self.history else None
+        better = not self.history or rank(row) > max(map(rank, self.history))
         self.history.append(row)
-        if best is None or (row["val_auc"], -row["val_loss"]) > best:
+        if better:
             self._save_network(BEST)
         self._save_network(LAST)
         self._save_history()
@@ -279,7 +289,8 @@ class _Display(keras.callbacks.Callback):
     def on_train_begin(self, logs=None) -> None:
         self._progress.start()
 
-    def on_train_end(self, logs=None) -> None:
+    def stop(self) -> None:
+        """Give the terminal back."""
         self._progress.stop()
 
     def on_epoch_begin(self, epoch, logs=None) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi
@@ -18,7 +15,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalToken
 from huggingface_hub.utils import validate_repo_id
 
 from pneumo.bundle import EMBEDDED, MANIFEST, METRICS, PREDICTIONS, FolderFiles, read_manifest, verified_path
-from training.card import EVAL_RESULTS, card, eval_results, evaluated_manifest
+from pneumo.errors import first_line
+from training.card import EVAL_RESULTS, REPOSITORY, card, eval_results, evaluated_manifest
 from training.errors import PublishError
 
 ROOT = EMBEDDED.parent
@@ -118,8 +116,17 @@ def plan_networks(folder: Path, repository: str, networks: list[str] | None = No
     return Plan(repository, "model", files)
 
 
-def plan_space(repository: str, root: Path = ROOT) -> Plan:
+def plan_space(repository: str, networks: str = REPOSITORY, root: Path = ROOT) -> Plan:
     """What publishing the app as a Space would upload: the program, its pins, the embedded bundle and the README.
+
+    Parameters
+    ----------
+    repository : str
+        OWNER/NAME of the Space.
+    networks : str
+        OWNER/NAME of the repository of the networks, which README and card then name.
+    root : Path
+        Of the checkout.
 
     Raises
     ------
@@ -135,6 +142,8 @@ def plan_space(repository: str, root: Path = ROOT) -> Plan:
     for name, suffixes in _SPACE_FOLDERS.items():
         paths += sorted(path for path in (root / name).rglob("*") if path.suffix in suffixes)
     files = {path.relative_to(root).as_posix(): _read(path) for path in paths}
+    for name in ("README.md", "model_card.md"):
+        files[name] = files[name].replace(REPOSITORY.encode(), networks.encode())
     # The pictures that the README shows; what it only links to stays behind.
     for name in _PICTURE.findall(files["README.md"].decode()):
         files.setdefault(name, _read(root / name))
@@ -201,7 +210,7 @@ def _call(function: Callable[[], _Result], plan: Plan) -> _Result:
     except HfHubHTTPError as error:
         raise _refused(error, place) from error
     except (OSError, RuntimeError, httpx2.HTTPError) as error:
-        reasons = [_first_line(reason) for reason in (error, error.__cause__) if reason]
+        reasons = [_reason(reason) for reason in (error, error.__cause__) if reason]
         raise PublishError(
             f"The Hub must be reachable; {place} could not be published ({': '.join(dict.fromkeys(reasons))}). "
             "Run the command again: what has arrived is not sent twice."
@@ -222,14 +231,13 @@ def _refused(error: HfHubHTTPError, place: str) -> PublishError:
         )
     if status in (402, 403):
         return PublishError(
-            f"The token must be allowed to write to {place}; the Hub refused: {_first_line(error)}. "
+            f"The token must be allowed to write to {place}; the Hub refused: {_reason(error)}. "
             "Use a token with write access to that owner."
         )
-    return PublishError(
-        f"The Hub must accept {place}; it answered {status}: {_first_line(error)}. Run the command again."
-    )
+    return PublishError(f"The Hub must accept {place}; it answered {status}: {_reason(error)}. Run the command again.")
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
+    """What the Hub says in one line, without the request's number."""
     text = re.sub(r"\s*\(Request ID[^)]*\)", "", str(error)).strip().replace(":\n", ": ")
-    return next(iter(text.splitlines()), type(error).__name__).rstrip(".: ")[:300]
+    return first_line(RuntimeError(text)) if text else first_line(error)

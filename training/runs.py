@@ -20,7 +20,7 @@ from training.balance import balance
 from training.dataset import load_pixels, open_dataset
 from training.errors import TrainingError
 from training.evaluate import Evaluation
-from training.fit import Images, train
+from training.fit import Images, rank, train
 from training.recipes import Recipe
 
 _LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "opencv-python-headless", "pillow", "imbalanced-learn")
@@ -43,13 +43,15 @@ def train_run(
     training, validation = (
         Images(*load_pixels(source, dataset.split(split), recipe.input_size)) for split in ("train", "validation")
     )
+    # It describes finished weights, which these soon no longer are.
+    (folder / "run.json").unlink(missing_ok=True)
     history = train(network, recipe, training, validation, folder, console)
     record = {
         "network": network,
         "recipe": {"name": recipe_name, **dataclasses.asdict(recipe)},
         "data": {"fingerprint": dataset.fingerprint, "seed": dataset.seed, "counts": dataset.counts()},
         "minutes": round(sum(row["seconds"] for row in history) / 60, 1),
-        "best": max(history, key=lambda row: (row["val_auc"], -row["val_loss"])),
+        "best": max(history, key=rank),
         "libraries": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
         "commit": commit,
     }

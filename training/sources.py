@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from pneumo.errors import first_line
 from pneumo.radiograph import SUFFIXES
 from pneumo.zoo import CLASS_NAMES
 from training.errors import DataError
@@ -211,7 +212,7 @@ def hub_source(repository: str = HUB_DATASET, revision: str | None = None) -> So
     except (OSError, ValueError, httpx2.HTTPError) as error:
         raise DataError(
             f"A data set on the Hugging Face Hub must exist and be reachable; {repository} is not "
-            f"({_first_line(error)}). Check the name and the network, or name a folder or archive.zip."
+            f"({first_line(error)}). Check the name and the network, or name a folder or archive.zip."
         ) from error
     location = f"hub:{repository}@{folder.name}"
     if parquet := sorted(folder.rglob("*.parquet")):
@@ -233,14 +234,9 @@ def _class_name(label: object, path: Path) -> str:
 
 def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(
-        f"An archive or a Parquet file must be complete; {path} is not ({_first_line(error)}). "
+        f"An archive or a Parquet file must be complete; {path} is not ({first_line(error)}). "
         "Download or copy it again."
     )
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, on one line, or its kind where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _choose_tree(members: Iterable[str], location: str) -> dict[str, str]:

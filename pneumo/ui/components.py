@@ -30,4 +30,7 @@ def _name_and_bytes(payload: FileData | None) -> tuple[str, bytes] | None:
     if payload is None:
         return None
     path = Path(payload.path)
-    return Path(payload.orig_name or path.name).name, path.read_bytes()
+    try:
+        return Path(payload.orig_name or path.name).name, path.read_bytes()
+    except FileNotFoundError as error:
+        raise gr.Error("The upload expired while it waited. Add it again.", print_exception=False) from error

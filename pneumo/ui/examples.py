@@ -27,11 +27,14 @@ class Example:
         What the data set says of it, such as "pneumonia, viral".
     caption : str
         What stands under its picture.
+    wrong : int
+        How many of the embedded networks decide otherwise than the label.
     """
 
     file: str
     label: str
     caption: str
+    wrong: int
 
     @property
     def path(self) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 from typing import Any
 
 import gradio as gr
@@ -57,7 +60,12 @@ def launch(**options: Any) -> None:
     service = ExaminationService()
     page = build_interface(service)
     service.start()
+    # A port that is named is the only one tried; Gradio itself would take the next free one.
+    port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    if not _is_free(port):
+        sys.exit(f"The page needs a free port; {port} is in use. Name another: make app PORT=7861")
     page.launch(
+        server_port=port,
         theme=theme.theme(),
         css_paths=theme.CSS,
         head=theme.HEAD,
@@ -66,3 +74,13 @@ def launch(**options: Any) -> None:
         ssr_mode=False,
         **options,
     )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), port))
+        except OSError:
+            return False
+    return True

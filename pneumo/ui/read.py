@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from pneumo.errors import PneumoError
+from pneumo.errors import BundleError, PneumoError
 from pneumo.examination import ExaminationRecord
 from pneumo.radiograph import MAX_BYTES, MAX_PIXELS, MIN_SIDE
 from pneumo.ui import views
@@ -29,8 +29,10 @@ element.addEventListener("click", (event) => {
 
 # On a phone the answer is below the examples.
 _SHOW = """
+element.setAttribute("aria-live", "polite");
 watch("value", () => {
-  if (window.innerWidth < 700) element.scrollIntoView({ behavior: "smooth" });
+  const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (window.innerWidth < 700) element.scrollIntoView({ behavior: still ? "auto" : "smooth" });
 });
 """
 
@@ -42,8 +44,10 @@ def build_read_tab(service: ExaminationService) -> None:
     def read(data: bytes, name: str, truth: str = "") -> tuple[str, str]:
         try:
             view = views.examination_view(service.examine(data, name), truth)
+        except BundleError as error:
+            view = views.refusal_view("The networks could not be loaded.", str(error))
         except PneumoError as error:
-            view = views.refusal_view(str(error))
+            view = views.refusal_view("This file was not read.", str(error))
         return view.verdict, view.cards
 
     def read_upload(upload: tuple[str, bytes] | None) -> tuple[str, str, None]:
@@ -60,7 +64,9 @@ def build_read_tab(service: ExaminationService) -> None:
     def examine(radiograph: tuple[str, bytes] | None) -> ExaminationRecord:
         """Read one chest X-ray (JPEG or PNG) with the three networks."""
         if radiograph is None:
-            raise gr.Error("A radiograph must be given; received none. Upload a JPEG or PNG file.")
+            raise gr.Error(
+                "A radiograph must be given; received none. Upload a JPEG or PNG file.", print_exception=False
+            )
         name, data = radiograph
         try:
             return service.examine(data, name).record()

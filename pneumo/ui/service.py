@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import threading
 from concurrent.futures import Future
 
 import numpy as np
 
 from pneumo.bundle import load_bundle
+from pneumo.errors import BundleError, HubUnreachable
 from pneumo.examination import Examination, Examiner
 from pneumo.radiograph import TRAINING_SIDE, read_radiograph
+
+_LOG = logging.getLogger(__name__)
 
 
 class ExaminationService:
@@ -24,16 +29,12 @@ class ExaminationService:
     def __init__(self, location: str | None = None) -> None:
         self._location = location
         self._examiner: Future[Examiner] = Future()
-        self._lock = threading.Lock()
+        self._examining = threading.Lock()
+        self._starting = threading.Lock()
 
     def start(self) -> None:
         """Begin to load the networks, and warm them, on a thread of its own."""
-        threading.Thread(target=self._load, name="load-networks", daemon=True).start()
-
-    @property
-    def ready(self) -> bool:
-        """Whether the networks are loaded."""
-        return self._examiner.done() and self._examiner.exception() is None
+        threading.Thread(target=self._load, args=(self._examiner,), name="load-networks", daemon=True).start()
 
     def examiner(self) -> Examiner:
         """The loaded networks; waits for them.
@@ -41,9 +42,13 @@ class ExaminationService:
         Raises
         ------
         BundleError
-            If they cannot be loaded.
+            If they cannot be loaded. If the Hub could not be reached, the next call tries again.
         """
-        return self._examiner.result()
+        return self._current().result()
+
+    async def wait(self) -> Examiner:
+        """The same, without holding a thread meanwhile."""
+        return await asyncio.shield(asyncio.wrap_future(self._current()))
 
     def examine(self, data: bytes, name: str) -> Examination:
         """Read and examine one uploaded file.
@@ -57,15 +62,29 @@ class ExaminationService:
         """
         radiograph = read_radiograph(data, name)
         examiner = self.examiner()
-        with self._lock:
+        with self._examining:
             return examiner.examine(radiograph)
 
-    def _load(self) -> None:
+    def _current(self) -> Future[Examiner]:
+        with self._starting:
+            future = self._examiner
+            if future.done() and isinstance(future.exception(), HubUnreachable):
+                self._examiner = Future()
+                self.start()
+            return self._examiner
+
+    def _load(self, future: Future[Examiner]) -> None:
         try:
             examiner = Examiner(load_bundle(self._location))
             # The first examination compiles what the visitors' then only run.
             examiner.examine(read_radiograph(np.zeros((TRAINING_SIDE, TRAINING_SIDE), np.uint8)))
-        except BaseException as error:  # whatever it was, it is raised to whoever asks for the networks
-            self._examiner.set_exception(error)
-            raise
-        self._examiner.set_result(examiner)
+        except BundleError as error:
+            _LOG.error("%s", error)
+            future.set_exception(error)
+        except Exception as error:  # whatever else it was: who waits for the networks must be told
+            _LOG.exception("The networks could not be loaded.")
+            future.set_exception(
+                BundleError(f"The networks could not be loaded ({error}). The server's log says more.")
+            )
+        else:
+            future.set_result(examiner)

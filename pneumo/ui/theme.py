@@ -40,7 +40,8 @@ def theme() -> gr.themes.Base:
         font=fonts,
         font_mono=("ui-monospace", "Consolas", "monospace"),
     ).set(
-        # Gradio's subdued text is too faint to read (WCAG asks for a contrast of 4.5).
+        # Gradio's subdued text and its accent are too faint to read (WCAG asks for a contrast of 4.5).
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
+        color_accent="*primary_700",
     )

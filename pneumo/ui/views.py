@@ -10,7 +10,7 @@ from pneumo.classifier import Prediction
 from pneumo.examination import DISCLAIMER, Examination, heat_words
 from pneumo.render import OPACITY, display_pixels, encode_jpeg, encode_png, heat_rgba, legend_rgba
 from pneumo.report import percent, probability
-from pneumo.saliency import Heatmap, HeatStatus
+from pneumo.saliency import Heatmap
 from pneumo.ui.examples import Example
 from pneumo.zoo import ARCHITECTURES, architecture
 
@@ -65,10 +65,10 @@ def empty_view() -> View:
     )
 
 
-def refusal_view(message: str) -> View:
-    """Why a file was not read."""
+def refusal_view(title: str, message: str) -> View:
+    """Why there is no answer."""
     return View(
-        '<section class="exam verdict refused" role="alert"><h2>This file was not read.</h2>'
+        f'<section class="exam verdict refused" role="alert"><h2>{escape(title)}</h2>'
         f"<p>{escape(message)}</p></section>",
         empty_view().cards,
     )
@@ -106,9 +106,7 @@ def examination_view(examination: Examination, truth: str = "") -> View:
         f"--radiograph: url({_data_uri('image/jpeg', encode_jpeg(display_pixels(radiograph, _SIDE)))}); "
         f"--aspect: {radiograph.width / radiograph.height:.4f}"
     )
-    return View(
-        f'<section class="exam verdict{kind}" aria-live="polite">{"".join(lines)}</section>', _cards(cards, style)
-    )
+    return View(f'<section class="exam verdict{kind}">{"".join(lines)}</section>', _cards(cards, style))
 
 
 def _cards(content: str, style: str = "") -> str:
@@ -128,7 +126,7 @@ def _empty_card(name: str) -> str:
 def _card(examination: Examination, name: str, prediction: Prediction, heatmap: Heatmap | None) -> str:
     design = architecture(name)
     heat, words = "", ""
-    if heatmap is not None and heatmap.peak and heatmap.status is HeatStatus.DRAWN:
+    if heatmap is not None and heatmap.peak:
         heat = f'<div class="heat" style="background-image: url({_heat_uri(examination, heatmap)})"></div>'
         words = f"Grad-CAM for {heatmap.target}; its peak is {heatmap.peak * 100:.0f}\N{NO-BREAK SPACE}% of the scale."
     elif heatmap is not None:
@@ -137,9 +135,9 @@ def _card(examination: Examination, name: str, prediction: Prediction, heatmap: 
     chance = probability(prediction.probability)
     label = f"{design.title}: {prediction.decision}, probability of pneumonia {chance}. {words}"
     return f"""<figure class="card" data-network="{name}">
-<div class="viewer"><div class="film" role="img" aria-label="{escape(label)}" tabindex="0" title="Click to enlarge"
-  onclick="document.fullscreenElement ? document.exitFullscreen() : this.parentElement.requestFullscreen()"
-  onkeydown="if (event.key === 'Enter') this.click()">{heat}</div></div>
+<div class="viewer"><button type="button" class="film" aria-label="{escape(label)} Press to enlarge." title="Enlarge"
+  onclick="document.fullscreenElement ? document.exitFullscreen() : this.parentElement.requestFullscreen?.()"
+  >{heat}</button></div>
 <figcaption>
 <header><h3>{design.title}</h3><span class="decision {prediction.decision}">{prediction.decision}</span></header>
 <div class="probability"><span>Probability of pneumonia</span><strong>{escape(chance)}</strong></div>

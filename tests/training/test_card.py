@@ -40,6 +40,7 @@ MEASURES = {
     "f1_pneumonia": (0.909, 0.921, 0.898, 0.921, 0.874),
     "f1_normal": (0.824, 0.861, 0.787, 0.848, 0.755),
     "brier": (0.094, 0.079, 0.112, 0.083, 0.174),
+    "auc_above_floor": (0.027, 0.038, 0.024, 0.041, 0.0),
     "ece": (0.071, 0.048, 0.102, 0.063, 0.194),
     "sensitivity_bacterial": (0.967, 0.950, 0.979, 0.975, 0.930),
     "sensitivity_viral": (0.946, 0.919, 0.959, 0.953, 0.910),
@@ -212,23 +213,16 @@ def test_only_figures_that_are_there_are_shown(text):
 
 def test_eval_results_as_the_client_reads_them(folder):
     data = yaml.safe_load(eval_results(folder))
-    entries = parse_eval_result_entries(data)
-    assert len(entries) == len(ARCHITECTURES) * len(HUB_METRICS)
-    found = {(entry.notes.split(";")[0], entry.task_id): entry for entry in entries}
-    titles = [design.title for design in ARCHITECTURES.values()]
-    assert set(found) == {(title, metric) for title in titles for metric in HUB_METRICS}
-    assert {entry.dataset_id for entry in entries} == {HUB_DATASET}
-    entry = found["CNN-RNN", "roc_auc"]
-    assert (entry.value, entry.notes) == (0.948, "CNN-RNN; 95 % interval [0.928, 0.968]")
+    (entry,) = parse_eval_result_entries(data)
+    assert (entry.dataset_id, entry.task_id) == (HUB_DATASET, "default")
+    together = json.loads((folder / "manifest.json").read_text())["together"]["test"]["auc"]
+    assert entry.value == pytest.approx(together["value"], abs=1e-4)
+    assert "mean of the three; 95 % interval [" in entry.notes
 
 
-def test_the_same_numbers_in_both_forms(text, folder):
-    model_index = {
-        (result.metric_name.split(",")[0], result.metric_type): result.metric_value
-        for result in ModelCard(text).data.eval_results
-    }
-    entries = parse_eval_result_entries(yaml.safe_load(eval_results(folder)))
-    assert model_index == {(entry.notes.split(";")[0], entry.task_id): entry.value for entry in entries}
+def test_eval_results_of_a_selection_are_its_first_network(folder):
+    (entry,) = parse_eval_result_entries(yaml.safe_load(eval_results(folder, ["cnn_rnn"])))
+    assert (entry.value, "CNN-RNN; 95 % interval [0.928, 0.968]" in entry.notes) == (0.948, True)
 
 
 def test_command(folder, tmp_path, capsys):

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from training.metrics import RESAMPLES, measure, operating_point, wilson_interval
+from training.metrics import (
+    RESAMPLES,
+    auc_difference,
+    measure,
+    operating_point,
+    share_interval,
+    wilson_interval,
+)
 
 FEW = 200
 """Resamples where the interval's exact ends do not matter."""
@@ -341,3 +348,39 @@ def test_wilson_interval_solves_its_equation(share, total):
 
 def test_wilson_interval_of_none_of_none_says_nothing():
     assert wilson_interval(0, 0) == [0.0, 1.0]
+
+
+def test_calibration_error_does_not_depend_on_the_order_of_equal_probabilities():
+    generator = np.random.default_rng(3)
+    probabilities = generator.integers(0, 6, 300) / 5
+    labels = (generator.random(300) < probabilities).astype(int)
+    patients = np.arange(300)
+    order = np.argsort(labels, kind="stable")
+    ordered = measure(labels[order], probabilities[order], 0.5, patients, resamples=10)["ece"]["value"]
+    shuffled = measure(labels, probabilities, 0.5, patients, resamples=10)["ece"]["value"]
+    assert ordered == pytest.approx(shuffled)
+    assert ordered < 0.06
+
+
+def test_auc_difference_is_that_of_scikit_learn_and_paired():
+    generator = np.random.default_rng(4)
+    labels = generator.integers(0, 2, 400)
+    good = labels + generator.normal(0, 0.8, 400)
+    poor = good + generator.normal(0, 0.8, 400)
+    patients = np.arange(400) // 2
+    found = auc_difference(labels, good, poor, patients)
+    assert found["value"] == pytest.approx(sk.roc_auc_score(labels, good) - sk.roc_auc_score(labels, poor))
+    assert 0 < found["interval"][0] < found["value"] < found["interval"][1]
+    assert auc_difference(labels, good, good, patients) == {"value": 0.0, "interval": [0.0, 0.0]}
+
+
+def test_share_interval_is_over_patients():
+    hits = np.tile([True, True, True, False], 50)
+    everything = np.ones(200, bool)
+    alone = share_interval(hits, everything, np.arange(200))
+    # The same images, four of each patient: as good as no spread between patients; eight alike are much more.
+    alike = share_interval(np.repeat(hits[:25], 8), everything, np.repeat(np.arange(25), 8))
+    assert alone[0] < 0.75 < alone[1]
+    assert alike[1] - alike[0] > 2 * (alone[1] - alone[0])
+    assert share_interval(everything, everything, np.arange(200)) == wilson_interval(200, 200)
+    assert share_interval(hits, ~everything, np.arange(200)) == [0.0, 1.0]

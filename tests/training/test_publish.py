@@ -220,7 +220,7 @@ def test_networks_and_space_at_once(hub, models, checkout, monkeypatch, capsys):
         f"space {SPACE} is at commit {hub.sha(SPACE, 'space')}.",
     ]
     assert hub.repos["space", SPACE].sdk == "gradio"
-    assert own(hub.files(SPACE, "space")) == plan_space(SPACE, checkout).files
+    assert own(hub.files(SPACE, "space")) == plan_space(SPACE, REPO, checkout).files
     hub.requests.clear()
     assert run(capsys, "--repo", REPO, "--space", SPACE, "--models", models)[1] == output
     assert hub.uploads == []
@@ -284,7 +284,7 @@ def test_space_holds_what_the_app_needs_and_nothing_else(checkout):
     expected |= {"app.py", "requirements.txt", "README.md", "model_card.md", "LICENSE", "docs/page.png"}
     expected |= {f"models/{name}.keras" for name in NETWORKS}
     expected |= {"models/manifest.json", "models/metrics.json", "models/predictions.csv"}
-    plan = plan_space(SPACE, checkout)
+    plan = plan_space(SPACE, root=checkout)
     assert set(plan.files) == expected
     assert plan.files == {name: (checkout / name).read_bytes() for name in expected}
 
@@ -293,14 +293,14 @@ def test_space_holds_what_the_app_needs_and_nothing_else(checkout):
 def test_space_that_lacks_a_file(checkout, name):
     (checkout / name).unlink()
     with pytest.raises(PneumoError, match=" must ") as caught:
-        plan_space(SPACE, checkout)
+        plan_space(SPACE, root=checkout)
     assert Path(name).name in str(caught.value)
 
 
 def test_space_with_altered_weights(checkout):
     (checkout / "models" / "cnn.keras").write_bytes(b"altered")
     with pytest.raises(BundleError, match="must have the SHA-256 of its manifest"):
-        plan_space(SPACE, checkout)
+        plan_space(SPACE, root=checkout)
 
 
 @pytest.mark.skipif(not (EMBEDDED / "manifest.json").exists(), reason="no bundle ships yet")
@@ -316,7 +316,7 @@ def test_staged_space_needs_nothing_outside_itself(checkout, tmp_path, capsys, m
     status, output, _ = run(capsys, "--space", SPACE, "--stage", stage)
     assert status == 0
     assert output.endswith(f"Laid out in {stage}; nothing was uploaded.\n")
-    plan = plan_space(SPACE, checkout)
+    plan = plan_space(SPACE, root=checkout)
     assert {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()} == set(plan.files)
 
     script = (
@@ -342,7 +342,7 @@ def test_staged_space_needs_nothing_outside_itself(checkout, tmp_path, capsys, m
 
 
 def test_space_installs_every_package_that_it_imports(checkout):
-    files = plan_space(SPACE, checkout).files
+    files = plan_space(SPACE, root=checkout).files
     imported = set()
     for name, content in files.items():
         for node in ast.walk(ast.parse(content)) if name.endswith(".py") else ():
