@@ -32,16 +32,18 @@ def results_table(manifest: dict[str, Any]) -> str:
         (title, [f"{cell.value} {cell.interval}" if cell else "-" for cell in cells])
         for title, cells in test_rows(manifest)
     )
-    return f"{markdown_table(METRICS.values(), rows)}\n\n{_above_floor(manifest)}"
+    return "\n\n".join(filter(None, (markdown_table(METRICS.values(), rows), _above_floor(manifest))))
 
 
 def _above_floor(manifest: dict[str, Any]) -> str:
-    """How far each network's ROC AUC is above the first floor's, in one sentence."""
-    measured = [(architecture(name).title, entry["test"]) for name, entry in manifest["networks"].items()]
+    """How far each network's ROC AUC is above the first floor's, in words; "" if none was evaluated."""
     parts = []
-    for title, test in measured:
-        low, high = test["auc_above_floor"]["interval"]
-        parts.append(f"{title} {test['auc_above_floor']['value']:+.3f} [{low:+.3f}, {high:+.3f}]")
+    for name, entry in manifest["networks"].items():
+        if difference := entry.get("test", {}).get("auc_above_floor"):
+            low, high = difference["interval"]
+            parts.append(f"{architecture(name).title} {difference['value']:+.3f} [{low:+.3f}, {high:+.3f}]")
+    if not parts:
+        return ""
     return (
         f"ROC AUC beyond that of the nearest neighbours, paired on the same patients: {', '.join(parts)}. To clear a "
         "floor does not show that a network looks at lungs."

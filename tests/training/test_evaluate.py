@@ -440,8 +440,12 @@ MARKED = "# Title\n\n<!-- table:test -->\nold\n<!-- /table:test -->\n\nEnd \\1.\
 
 
 def test_table_says_what_the_manifest_says(bundle_folder, content):
-    head, line, *body = table(bundle_folder).splitlines()
-    assert head.startswith("| | ROC AUC | accuracy |")
+    head, line, *body, empty, sentence = table(bundle_folder).splitlines()
+    assert (empty, sentence.count("CNN")) == ("", len(ARCHITECTURES))
+    for name in ARCHITECTURES:
+        low, high = content["networks"][name]["test"]["auc_above_floor"]["interval"]
+        assert f"[{low:+.3f}, {high:+.3f}]" in sentence
+    assert head.startswith("| | ROC AUC | accuracy at the operating point |")
     assert set(line) == {"|", "-"}
     assert len(body) == len(NAMES) + len(content["floors"])
     for text, name in zip(body, NAMES, strict=False):

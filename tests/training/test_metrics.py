@@ -47,13 +47,10 @@ def intervals(result: dict) -> dict[str, list[float]]:
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
     pairs = sorted(zip(probabilities.tolist(), labels.tolist(), strict=True))
-    size, extra = divmod(len(pairs), bins)
-    total, start = 0.0, 0
-    for number in range(bins):
-        stop = start + size + (number < extra)
-        total += abs(sum(probability - label for probability, label in pairs[start:stop]))
-        start = stop
-    return total / len(pairs)
+    sums = dict.fromkeys(range(bins), 0.0)
+    for rank, (probability, label) in enumerate(pairs):
+        sums[int((rank + 0.5) * bins / len(pairs))] += probability - label
+    return sum(map(abs, sums.values())) / len(pairs)
 
 
 def by_scikit_learn(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:

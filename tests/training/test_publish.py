@@ -30,7 +30,7 @@ from pneumo.bundle import EMBEDDED, load_bundle
 from pneumo.errors import BundleError, PneumoError, UnknownNameError
 from pneumo.examination import Examiner
 from pneumo.radiograph import read_radiograph
-from training.card import EVAL_RESULTS
+from training.card import EVAL_RESULTS, REPOSITORY
 from training.cli import main
 from training.errors import PublishError
 from training.publish import Plan, plan_networks, plan_space, publish
@@ -212,7 +212,7 @@ def test_private(hub, models, capsys):
 
 
 def test_networks_and_space_at_once(hub, models, checkout, monkeypatch, capsys):
-    monkeypatch.setattr("training.publish.plan_space.__defaults__", (checkout,))
+    monkeypatch.setattr("training.publish.plan_space.__defaults__", (REPOSITORY, checkout))
     status, output, _ = run(capsys, "--repo", REPO, "--space", SPACE, "--models", models)
     assert status == 0
     assert output.splitlines() == [
@@ -311,7 +311,7 @@ def test_space_of_this_checkout():
 
 
 def test_staged_space_needs_nothing_outside_itself(checkout, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("training.publish.plan_space.__defaults__", (checkout,))
+    monkeypatch.setattr("training.publish.plan_space.__defaults__", (REPOSITORY, checkout))
     stage = tmp_path / "stage"
     status, output, _ = run(capsys, "--space", SPACE, "--stage", stage)
     assert status == 0
@@ -374,7 +374,7 @@ def test_dry_run_lists_and_asks_nobody(hub, models, capsys, monkeypatch):
 
 
 def test_stage_of_both(models, checkout, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("training.publish.plan_space.__defaults__", (checkout,))
+    monkeypatch.setattr("training.publish.plan_space.__defaults__", (REPOSITORY, checkout))
     run(capsys, "--repo", REPO, "--space", SPACE, "--models", models, "--stage", tmp_path / "stage")
     assert (tmp_path / "stage/model/cnn.keras").read_bytes() == (models / "cnn.keras").read_bytes()
     assert (tmp_path / "stage/space/app.py").exists()
@@ -416,7 +416,7 @@ def test_unknown_token(hub, models, capsys, monkeypatch):
 @pytest.mark.parametrize("existing", [False, True])
 @pytest.mark.parametrize("kind", ["model", "space"])
 def test_token_without_rights(hub, models, checkout, capsys, monkeypatch, existing, kind):
-    monkeypatch.setattr("training.publish.plan_space.__defaults__", (checkout,))
+    monkeypatch.setattr("training.publish.plan_space.__defaults__", (REPOSITORY, checkout))
     monkeypatch.setenv("HF_TOKEN", "hf_read")
     if existing:
         hub.put(REPO, kind, {"old.txt": b"1"})

@@ -315,7 +315,7 @@ def test_interrupted_process_says_how_to_go_on(manifest, tmp_path, capsys):
             if line.startswith("cnn epoch 2/1000: "):
                 process.send_signal(signal.SIGINT)
     assert process.returncode == 130
-    assert said[-1] == "Interrupted. The same command goes on from the last finished epoch.\n"
+    assert said[-1] == "Interrupted. The same command goes on: a training from its last finished epoch.\n"
     assert not [line for line in said if "Traceback" in line]
 
     done = json.loads((tmp_path / "cnn" / "history.json").read_text())
