@@ -124,7 +124,8 @@ class Examination:
             f"{self.evidence['images']} of the {self.evidence['of']} official test images had "
             f"{len(self.calling_pneumonia)} of the {len(self.predictions)} networks calling pneumonia; "
             f"{percent(self.evidence['share'], 0)} of those are labelled pneumonia (95 % interval {percent(low, 0)} to "
-            f"{percent(high, 0)}), of all {percent(self.evidence['prevalence'], 0)}. Where it is rarer, fewer would be."
+            f"{percent(high, 0)}); of all test images {percent(self.evidence['prevalence'], 0)} are. "
+            "Where pneumonia is rarer, fewer would be."
         )
 
     @property

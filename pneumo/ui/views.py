@@ -50,8 +50,8 @@ def toolbar() -> str:
   <span class="legend"><span>no evidence</span><span class="ramp" role="img"
     aria-label="colours from no evidence to strong evidence" style="background-image: url({ramp})"></span>
     <span>strong</span></span>
-  <span class="scale">The scale of each network is fixed: strong is the peak that one in ten validation images of the
-    class exceeds. The map is not stretched to the image.</span>
+  <span class="scale">The scale is fixed for each network and class: strong is the peak that one in ten validation
+    images exceeds.</span>
 </div>"""
 
 
