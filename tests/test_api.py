@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import shutil
 from html import escape
 
 import pytest
-from conftest import DATA
+from conftest import DATA, serve
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from pydantic import TypeAdapter
@@ -112,3 +113,20 @@ def test_files_of_the_server_cannot_be_examined(client, server, tmp_path):
         event = json.load(response)["event_id"]
     with urllib.request.urlopen(f"{server}/gradio_api/call/examine/{event}") as response:
         assert response.read().decode().startswith("event: error")
+
+
+def test_queue_is_bounded_and_says_so(bundle_folder, tmp_path):
+    """With networks that never come, one examination runs, one waits, and the next is refused at once."""
+    code = (
+        "from pneumo.ui import interface, service\n"
+        "interface.QUEUE_LENGTH = 1\n"
+        "service.ExaminationService.start = lambda self: None\n"
+        "interface.launch()"
+    )
+    with serve(bundle_folder, tmp_path, code) as url:
+        client = Client(url, verbose=False)
+        jobs = [client.submit(handle_file(RADIOGRAPHS[0]), api_name="/examine") for _ in range(4)]
+        done, _ = concurrent.futures.wait(
+            [job.future for job in jobs], timeout=30, return_when=concurrent.futures.FIRST_EXCEPTION
+        )
+        assert any("full" in str(future.exception()) for future in done)
