@@ -307,7 +307,13 @@ def test_interrupted_process_says_how_to_go_on(manifest, tmp_path, capsys):
     """Ctrl+C after the second epoch; the same command then begins with the next one."""
     arguments = ["train", "--network", "cnn", "--data", manifest, "--out", tmp_path, *TINY]
     with subprocess.Popen(
-        command(*arguments[:-1], "epochs=1000"), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ
+        command(*arguments[:-1], "epochs=1000"),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        # A test run in the background of a shell ignores Ctrl+C, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         said = []
         for line in process.stderr:
