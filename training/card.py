@@ -21,7 +21,7 @@ REPOSITORY = "pneumo/pneumo"
 """Where the networks are published unless another name is given."""
 EVAL_RESULTS = ".eval_results/chest-xray-pneumonia.yaml"
 """Path, in the published repository, of the evaluation results in the Hub's newer form."""
-_TEMPLATE = Path(__file__).with_name("card.md")
+_TEMPLATE = Path(__file__).with_name("card.template")
 _DATASET_NAME = "Chest X-Ray Images (Pneumonia), official test split"
 # By their identifiers in the Hub's metric catalogue; specificity has none there.
 _HUB_METRICS = {
