@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from conftest import ROOT, open_browser, serve
+from markdown_it import MarkdownIt
 
 from pneumo.bundle import EMBEDDED
 from pneumo.ui.examples import load_examples
@@ -30,6 +31,7 @@ def main() -> None:
         _photograph(browser, url, "page_refused")
         _photograph(browser, url, "page_phone", example=pneumonia, size=(390, 844))
         _photograph(browser, url, "page_numbers", tab="The numbers")
+        _photograph_card(browser, Path(folder) / "card.html")
 
 
 def _photograph(browser, url, name, example=None, tab=None, size=(1366, 768), scheme="light") -> None:
@@ -52,6 +54,23 @@ def _photograph(browser, url, name, example=None, tab=None, size=(1366, 768), sc
     page.mouse.move(0, 0)
     page.screenshot(path=DOCS / f"{name}.png", full_page=True)
     context.close()
+
+
+def _photograph_card(browser, path: Path) -> None:
+    """The model card as Markdown is rendered, without its front matter."""
+    text = (ROOT / "model_card.md").read_text(encoding="utf-8").split("---\n", 2)[2]
+    style = (
+        "body{font:15px/1.5 system-ui;max-width:1000px;margin:2rem auto}table{border-collapse:collapse;font-size:13px}"
+    )
+    style += "td,th{border:1px solid #ccc;padding:4px 8px}img{max-width:70%}code{background:#eee}"
+    html = MarkdownIt("commonmark").enable("table").render(text)
+    path.write_text(
+        f'<meta charset="utf-8"><base href="{ROOT.as_uri()}/"><style>{style}</style>{html}', encoding="utf-8"
+    )
+    page = browser.new_page(viewport={"width": 1100, "height": 800})
+    page.goto(path.as_uri())
+    page.screenshot(path=DOCS / "card.png", full_page=True)
+    page.close()
 
 
 if __name__ == "__main__":
