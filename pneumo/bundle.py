@@ -50,8 +50,6 @@ class Network:
         The operating point: from this probability on, the decision is pneumonia.
     heat_scale : dict of str to float
         By class, the Grad-CAM value, in units of the logit, that is drawn at full strength.
-    metadata : dict
-        Its whole entry of manifest.json.
     """
 
     name: str
@@ -59,7 +57,6 @@ class Network:
     input_size: int
     threshold: float
     heat_scale: dict[str, float]
-    metadata: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,5 +256,4 @@ def _load_network(files: BundleFiles, name: str, entry: dict[str, Any]) -> Netwo
         input_size=entry["input_size"],
         threshold=float(entry["operating_point"]["threshold"]),
         heat_scale={label: float(entry["saliency"]["gradcam"]["scale"][label]) for label in CLASS_NAMES},
-        metadata=entry,
     )

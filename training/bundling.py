@@ -115,7 +115,7 @@ def _network(folder: Path, record: dict[str, Any]) -> Network:
     recipe = record["recipe"]
     model = build(record["network"], recipe["input_size"], tuple(recipe["filters"]))
     model.load_weights(folder / BEST)
-    return Network(record["network"], model, recipe["input_size"], 0.5, dict.fromkeys(CLASS_NAMES, 1.0), record)
+    return Network(record["network"], model, recipe["input_size"], 0.5, dict.fromkeys(CLASS_NAMES, 1.0))
 
 
 def _heat_scales(network: Network, dataset: Dataset, source: Source) -> dict[str, Any]:
