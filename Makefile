@@ -1,9 +1,14 @@
 # The targets are the manual; see README.md.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 7860
+# The images; lung masks, original sizes and originals of them lie beside.
 DATA ?= ../shared/data/chest_xray
+BESIDE = $(dir $(patsubst %/,%,$(DATA)))
+MASKS ?= $(BESIDE)lung_masks
+SIZES ?= $(BESIDE)original_sizes.csv
+ORIGINALS ?= $(BESIDE)full_resolution
 
-.PHONY: install develop app test check models screenshots space-check lock clean
+.PHONY: install develop app test check models prepared ablation reference screenshots space-check lock clean
 
 # The environment alone: what the Space installs.
 install: .venv/installed
@@ -33,13 +38,27 @@ check: develop
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-models: develop
-	.venv/bin/python -m training data "$(DATA)"
-	.venv/bin/python -m training train
+models: prepared
+	.venv/bin/python -m training train --seeds 0 1 2
 	.venv/bin/python -m training bundle
-	.venv/bin/python -m training evaluate
+	.venv/bin/python -m training evaluate --masks "$(MASKS)" \
+	  $(if $(wildcard $(ORIGINALS)),--originals "$(ORIGINALS)") \
+	  $(if $(wildcard runs/reference_bundle/manifest.json),--beside runs/reference_bundle)
 	.venv/bin/python -m training compare
 	.venv/bin/python -m training card
+
+# What every training needs: the verified data, and the segmenter.
+prepared: develop
+	.venv/bin/python -m training data "$(DATA)" $(if $(wildcard $(SIZES)),--sizes "$(SIZES)")
+	test -f runs/lungs/segmenter.json || .venv/bin/python -m training lungs --masks "$(MASKS)"
+
+# How the recipe was chosen, and what the reference recipe reaches on the same split. Neither is needed for `models`.
+ablation: prepared
+	.venv/bin/python -m training ablation
+
+reference: prepared
+	.venv/bin/python -m training train --recipe reference
+	.venv/bin/python -m training bundle --runs runs/reference --models runs/reference_bundle
 
 # The pictures of the page in docs/.
 screenshots: develop

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pneumo.backend import load_tensorflow
 from pneumo.errors import BundleError, PneumoError, UnknownNameError
-from pneumo.radiograph import PREPROCESSING
-from pneumo.zoo import CLASS_NAMES, build
+from pneumo.framing import FRAMINGS, SCALINGS, Prepared, needs_lungs, to_raster
+from pneumo.lungs import Segmenter
+from pneumo.radiograph import Radiograph
+from pneumo.zoo import CLASS_NAMES, build, build_segmenter
 
 if TYPE_CHECKING:
     import keras
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of manifest.json."""
 MANIFEST = "manifest.json"
 """What the bundle holds, and with what metadata."""
@@ -27,10 +29,18 @@ METRICS = "metrics.json"
 """All measures on the test split."""
 PREDICTIONS = "predictions.csv"
 """Every test image with what each network said of it."""
+ABLATION = "ablation.json"
+"""What the recipe was chosen by."""
+SEGMENTER = "segmenter.keras"
+"""The network that finds the lungs."""
+SEGMENTER_RECORD = "segmenter.json"
+"""How it was trained, and what it reached on held-out masks."""
 EMBEDDED = Path(__file__).resolve().parent.parent / "models"
 """The bundle that ships with the program."""
 LOCATION_VARIABLE = "PNEUMO_MODELS"
 """Environment variable that names another bundle."""
+OPERATING_POINTS = ("balanced", "screening")
+"""Operating points that every network has, by name; the first is the default."""
 _FILE_NAME = re.compile(r"\w[\w.-]*")
 
 
@@ -46,17 +56,42 @@ class Network:
         Built by the zoo, with the weights of the bundle; its output is the probability of pneumonia.
     input_size : int
         Side of the square input, in pixels.
-    threshold : float
-        The operating point: from this probability on, the decision is pneumonia.
-    heat_scale : dict of str to float
-        By class, the Grad-CAM value, in units of the logit, that is drawn at full strength.
+    framing, scaling : str
+        What it sees of a radiograph, and how its gray values are scaled: see `pneumo.framing`.
+    slope, offset : float
+        Platt scaling: the calibrated logit is slope x logit + offset.
+    thresholds : dict of str to float
+        By `OPERATING_POINTS`: from this calibrated probability on, the decision is pneumonia.
+    heat_scale : dict of str to dict of str to float
+        By method of `pneumo.saliency` and by class, the value, in units of the logit, that is drawn at full strength.
     """
 
     name: str
     model: keras.Model = field(repr=False)
     input_size: int
-    threshold: float
-    heat_scale: dict[str, float]
+    framing: str
+    scaling: str
+    slope: float
+    offset: float
+    thresholds: dict[str, float]
+    heat_scale: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Consensus:
+    """How the mean of all networks is read.
+
+    Attributes
+    ----------
+    thresholds : dict of str to float
+        By `OPERATING_POINTS`, of the mean of the calibrated probabilities.
+    low, high : float
+        The mean is uncertain from `low` on and below `high`.
+    """
+
+    thresholds: dict[str, float]
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +104,10 @@ class Bundle:
         Where they came from; on the Hub, pinned to a commit.
     networks : dict of str to Network
         By name, in the order of the manifest.
-    threshold : float or None
-        Operating point of the mean of the probabilities of all networks; None if only some were published.
+    consensus : Consensus or None
+        How the mean of all networks is read; None if only some were published.
+    segmenter : Segmenter or None
+        Finds the lungs; None if no network asks for them.
     manifest : dict
         The whole of manifest.json.
     notices : tuple of str
@@ -79,9 +116,16 @@ class Bundle:
 
     location: str
     networks: dict[str, Network]
-    threshold: float | None
+    consensus: Consensus | None
+    segmenter: Segmenter | None
     manifest: dict[str, Any] = field(repr=False)
     notices: tuple[str, ...] = ()
+
+    def prepare(self, radiograph: Radiograph) -> Prepared:
+        """Bring a radiograph to what the networks need, once for all of them."""
+        raster = to_raster(radiograph.pixels)
+        lungs = self.segmenter.find(raster) if self.segmenter else None
+        return Prepared(raster, radiograph.width / radiograph.height, lungs)
 
 
 class BundleFiles(Protocol):
@@ -134,12 +178,12 @@ def read_manifest(files: BundleFiles) -> dict[str, Any]:
     Raises
     ------
     BundleError
-        If it is missing, is not JSON, or is of another format or preprocessing than this program's.
+        If it is missing, is not JSON, or is of another format than this program's.
     """
     path = files.path(MANIFEST)
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        found = manifest["format"], tuple(manifest["class_names"]), manifest["preprocessing"]
+        found = manifest["format"], tuple(manifest["class_names"])
         if not manifest["networks"]:
             raise KeyError("networks")
     except OSError as error:
@@ -149,10 +193,10 @@ def read_manifest(files: BundleFiles) -> dict[str, Any]:
         ) from error
     except (ValueError, LookupError, TypeError) as error:
         raise _damaged(files, error) from error
-    expected = FORMAT, CLASS_NAMES, PREPROCESSING
+    expected = FORMAT, CLASS_NAMES
     if found != expected:
         raise BundleError(
-            f"A bundle must have format, classes and preprocessing {expected}; {files.location} has {found}. "
+            f"A bundle must have format and classes {expected}; {files.location} has {found}. "
             "Use the release of pneumo that the bundle was made with, or make it again."
         )
     return manifest
@@ -193,13 +237,20 @@ def load_bundle(location: str | Path | None = None, names: tuple[str, ...] | Non
             for name, entry in manifest["networks"].items()
             if names is None or name in names
         }
-        together = manifest["together"]
-        threshold = float(together["operating_point"]["threshold"]) if together else None
-        return Bundle(files.location, networks, threshold, manifest, files.notices)
+        segmenter = None
+        if any(needs_lungs(network.framing) for network in networks.values()):
+            segmenter = _load_segmenter(files, manifest["lungs"])
+        consensus = _consensus(manifest["together"]) if manifest["together"] else None
+        return Bundle(files.location, networks, consensus, segmenter, manifest, files.notices)
     except PneumoError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(files, error) from error
+
+
+def weights(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries of a manifest that name a file of weights: the networks, and the segmenter if there is one."""
+    return [*manifest["networks"].values(), *([manifest["lungs"]] if "lungs" in manifest else [])]
 
 
 def verified_path(files: BundleFiles, entry: dict[str, Any]) -> Path:
@@ -239,21 +290,51 @@ def _damaged(files: BundleFiles, error: Exception) -> BundleError:
     )
 
 
-def _load_network(files: BundleFiles, name: str, entry: dict[str, Any]) -> Network:
-    path = verified_path(files, entry)
-    load_tensorflow()
-    model = build(name, entry["input_size"], tuple(entry["filters"]))
+def _load_weights(files: BundleFiles, entry: dict[str, Any], model: keras.Model) -> None:
     try:
-        model.load_weights(path)
+        model.load_weights(verified_path(files, entry))
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise BundleError(
-            f"The weights must fit the architecture {name}; {entry['file']} of {files.location} does not. "
+            f"The weights must fit the architecture {model.name}; {entry['file']} of {files.location} does not. "
             "Make the bundle again."
         ) from error
+
+
+def _load_network(files: BundleFiles, name: str, entry: dict[str, Any]) -> Network:
+    verified_path(files, entry)
+    load_tensorflow()
+    model = build(name, entry["input_size"], tuple(entry["filters"]))
+    _load_weights(files, entry, model)
+    if not entry["saliency"]:
+        raise ValueError("no scale of a heatmap")
+    for kind, known in (("framing", FRAMINGS), ("scaling", SCALINGS)):
+        if entry[kind] not in known:
+            raise ValueError(f"{kind} {entry[kind]!r}")
     return Network(
         name=name,
         model=model,
         input_size=entry["input_size"],
-        threshold=float(entry["operating_point"]["threshold"]),
-        heat_scale={label: float(entry["saliency"]["gradcam"]["scale"][label]) for label in CLASS_NAMES},
+        framing=entry["framing"],
+        scaling=entry["scaling"],
+        slope=float(entry["calibration"]["slope"]),
+        offset=float(entry["calibration"]["offset"]),
+        thresholds=_thresholds(entry),
+        heat_scale={
+            method: {label: float(found["scale"][label]) for label in CLASS_NAMES}
+            for method, found in entry["saliency"].items()
+        },
     )
+
+
+def _load_segmenter(files: BundleFiles, entry: dict[str, Any]) -> Segmenter:
+    model = build_segmenter(entry["input_size"], tuple(entry["filters"]))
+    _load_weights(files, entry, model)
+    return Segmenter(model)
+
+
+def _consensus(entry: dict[str, Any]) -> Consensus:
+    return Consensus(_thresholds(entry), float(entry["uncertain"]["low"]), float(entry["uncertain"]["high"]))
+
+
+def _thresholds(entry: dict[str, Any]) -> dict[str, float]:
+    return {name: float(entry["operating_points"][name]["threshold"]) for name in OPERATING_POINTS}

@@ -14,14 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from pneumo.bundle import LOCATION_VARIABLE, load_bundle
+from pneumo.bundle import LOCATION_VARIABLE, OPERATING_POINTS, load_bundle
+from pneumo.classifier import JointPrediction, Prediction, parse_operating_point
 from pneumo.errors import PneumoError, UnknownNameError, UnreadableRadiograph
 from pneumo.examination import DISCLAIMER, Examination, Examiner
 from pneumo.radiograph import SUFFIXES, Radiograph, read_radiograph
 from pneumo.render import encode_png, overlay
 from pneumo.report import probability
-from pneumo.saliency import METHODS, HeatStatus
+from pneumo.saliency import DEFAULT_METHOD, METHODS, HeatStatus
 from pneumo.zoo import architecture
+
+CALIBRATED = (
+    "Probabilities of pneumonia are calibrated on held-out radiographs; where pneumonia is rarer than in this data "
+    "set, they overstate it."
+)
+"""What the table says of its numbers."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,7 +71,14 @@ def _parser() -> argparse.ArgumentParser:
         help="trained networks to use: a folder, or hf://OWNER/NAME@REVISION "
         f"(default: {LOCATION_VARIABLE}, else the embedded ones)",
     )
-    predict.add_argument("--saliency", choices=METHODS, help="heatmap method (default with --out: gradcam)")
+    predict.add_argument(
+        "--operating-point",
+        metavar=f"{'|'.join(OPERATING_POINTS)}|NUMBER",
+        default=OPERATING_POINTS[0],
+        help="from which probability on a network calls pneumonia: screening misses fewer pneumonias and gives more "
+        f"false alarms; a number between 0 and 1 is taken for all networks (default: {OPERATING_POINTS[0]})",
+    )
+    predict.add_argument("--saliency", choices=METHODS, help=f"heatmap method (default with --out: {DEFAULT_METHOD})")
     predict.add_argument("--out", type=Path, metavar="DIR", help="write the radiographs with their heatmaps here")
     predict.set_defaults(run=_predict)
     return parser
@@ -93,16 +107,17 @@ def _predict(options: argparse.Namespace) -> int:
         raise UnknownNameError(
             f"--models takes names of networks; received {options.models!r}. Name one, or leave it out."
         )
-    method = options.saliency or ("gradcam" if options.out else None)
+    operating_point = parse_operating_point(options.operating_point)
+    method = options.saliency or (DEFAULT_METHOD if options.out else None)
     examiner = Examiner(load_bundle(options.bundle, names), method)
     pictures = _Pictures(options.out) if options.out else None
-    writer = _WRITERS[options.format](sys.stdout, tuple(examiner.bundle.networks))
+    writer = _WRITERS[options.format](sys.stdout, tuple(examiner.bundle.networks), operating_point)
     refused = False
     for path in _files(options.inputs):
         file = str(path)
         answer: Examination | _Refusal
         try:
-            answer = examination = examiner.examine(_read(path))
+            answer = examination = examiner.examine(_read(path), operating_point)
             if pictures:
                 pictures.write(path, examination)
         except PneumoError as error:
@@ -166,7 +181,7 @@ class _Pictures:
 class _JsonWriter:
     """One JSON object a line, an input each."""
 
-    def __init__(self, stream: TextIO, networks: tuple[str, ...]) -> None:
+    def __init__(self, stream: TextIO, networks: tuple[str, ...], operating_point: str | float) -> None:
         self._stream = stream
 
     def add(self, file: str, answer: Examination | _Refusal) -> None:
@@ -183,11 +198,11 @@ class _JsonWriter:
 class _CsvWriter:
     """A header and one row an input."""
 
-    def __init__(self, stream: TextIO, networks: tuple[str, ...]) -> None:
-        self._networks = networks
+    def __init__(self, stream: TextIO, networks: tuple[str, ...], operating_point: str | float) -> None:
         fields = ("probability", "threshold", "decision")
         columns = [f"{name}.{field}" for name in (*networks, "together") for field in fields]
-        self._writer = csv.DictWriter(stream, ["file", *columns, "calling_pneumonia", "warnings", "error"])
+        columns += ["together.uncertain", "calling_pneumonia", "warnings", "error"]
+        self._writer = csv.DictWriter(stream, ["file", "operating_point", *columns])
         self._writer.writeheader()
 
     def add(self, file: str, answer: Examination | _Refusal) -> None:
@@ -195,7 +210,11 @@ class _CsvWriter:
             self._writer.writerow({"file": file, "error": answer.error})
             return
         record = answer.record()
-        row = {"file": file, "calling_pneumonia": record["agreement"]["calling_pneumonia"]}
+        row = {
+            "file": file,
+            "operating_point": record["operating_point"],
+            "calling_pneumonia": record["agreement"]["calling_pneumonia"],
+        }
         row["warnings"] = " ".join(record["warnings"])
         predictions: dict[str, Any] = {**record["networks"], "together": record["together"] or {}}
         for name, entry in predictions.items():
@@ -209,8 +228,9 @@ class _CsvWriter:
 class _TableWriter:
     """Aligned columns for a person."""
 
-    def __init__(self, stream: TextIO, networks: tuple[str, ...]) -> None:
+    def __init__(self, stream: TextIO, networks: tuple[str, ...], operating_point: str | float) -> None:
         self._stream = stream
+        self._point = f"the {operating_point} operating point" if isinstance(operating_point, str) else operating_point
         self._titles = [*(architecture(name).title for name in networks), "together"]
         # Words alone are kept until the widths are known: examinations hold whole images.
         self._rows: list[tuple[str, list[str]]] = []
@@ -222,8 +242,7 @@ class _TableWriter:
             self._notes.append(answer.error)
             return
         cells = [*answer.predictions.values(), answer.together]
-        words = [f"{cell.decision:<9} {probability(cell.probability):>8}" if cell else "-" for cell in cells]
-        self._rows.append((file, words))
+        self._rows.append((file, [_cell(cell) if cell else "-" for cell in cells]))
         self._notes += [f"{file}: {warning}" for warning in answer.warnings]
 
     def close(self) -> None:
@@ -234,10 +253,15 @@ class _TableWriter:
             print(line.rstrip(), file=self._stream)
         for note in self._notes:
             print(f"\n{note}", file=self._stream)
-        print(f"\nProbability of pneumonia, not calibrated. {DISCLAIMER}", file=self._stream)
+        print(f"\nDecided at {self._point}. {CALIBRATED} {DISCLAIMER}", file=self._stream)
 
 
-_WRITERS: dict[str, Callable[[TextIO, tuple[str, ...]], _Writer]] = {
+def _cell(prediction: Prediction) -> str:
+    words = f"{prediction.decision:<9} {probability(prediction.probability):>8}"
+    return f"{words} uncertain" if isinstance(prediction, JointPrediction) and prediction.uncertain else words
+
+
+_WRITERS: dict[str, Callable[[TextIO, tuple[str, ...], str | float], _Writer]] = {
     "table": _TableWriter,
     "json": _JsonWriter,
     "csv": _CsvWriter,

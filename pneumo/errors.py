@@ -25,7 +25,7 @@ class HubUnreachable(BundleError):
 
 
 class UnknownNameError(PneumoError, ValueError):
-    """Raised when a network, saliency method or class is named that does not exist."""
+    """Raised when a network, operating point, framing, scaling, saliency method or class does not exist."""
 
 
 def first_line(error: BaseException) -> str:

@@ -11,7 +11,6 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
@@ -27,9 +26,6 @@ MAX_BYTES = 64 * 2**20
 """Largest accepted file, in bytes."""
 SUFFIXES = (".jpg", ".jpeg", ".png")
 """File name endings under which a folder is searched for radiographs."""
-
-TRAINING_SIDE = 224
-"""Side, in pixels, of the squares in which all training images are stored."""
 
 # What Pillow raises for data that is not what its header says.
 _DECODING_ERRORS = (
@@ -140,53 +136,6 @@ def read_radiograph(source: bytes | str | Path | np.ndarray, name: str | None = 
     # Pillow warns of damaged metadata, which changes nothing here; damaged pixels are refused.
     with warnings.catch_warnings(action="ignore"):
         return _decode(source, name)
-
-
-def resize_gray(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize gray values to the square that a network sees. Training and serving both call this.
-
-    All training images were reduced to 224 x 224 when the data was stored, so a larger radiograph is
-    first reduced to that by area averaging; `cv2.resize` from there is then the same step as in training.
-
-    Parameters
-    ----------
-    pixels : numpy.ndarray of uint8, shape (height, width)
-    size : int
-        Side of the result in pixels.
-
-    Returns
-    -------
-    numpy.ndarray of uint8, shape (size, size)
-    """
-    height, width = pixels.shape
-    if min(height, width) >= TRAINING_SIDE and max(height, width) > TRAINING_SIDE:
-        pixels = cv2.resize(pixels, (TRAINING_SIDE, TRAINING_SIDE), interpolation=cv2.INTER_AREA)
-    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
-
-
-def scale_gray(pixels: np.ndarray) -> np.ndarray:
-    """Gray values 0 to 255 of shape (..., height, width) to float32 0 to 1 of shape (..., height, width, 1)."""
-    return (np.asarray(pixels, np.float32) / np.float32(255))[..., np.newaxis]
-
-
-PREPROCESSING = "gray-linear-255"
-"""Name, in manifest.json, of what `preprocess` does. Change it whenever the result changes."""
-
-
-def preprocess(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Gray values of any size to the input of a network.
-
-    Parameters
-    ----------
-    pixels : numpy.ndarray of uint8, shape (height, width)
-    size : int
-        Side of the network's input in pixels.
-
-    Returns
-    -------
-    numpy.ndarray of float32, shape (size, size, 1), values 0 to 1
-    """
-    return scale_gray(resize_gray(pixels, size))
 
 
 def _check_bytes(size: int, name: str) -> None:

@@ -42,8 +42,7 @@ def heat_rgba(heatmap: Heatmap, width: int, height: int) -> np.ndarray:
     numpy.ndarray of uint8, shape (height, width, 4)
         Red, green, blue and opacity.
     """
-    values = cv2.resize(heatmap.values, (width, height), interpolation=cv2.INTER_LINEAR) / heatmap.scale
-    return _colours(values)
+    return _colours(heatmap.placed(width, height) / heatmap.scale)
 
 
 def overlay(radiograph: Radiograph, heatmap: Heatmap, opacity: float = OPACITY) -> np.ndarray:

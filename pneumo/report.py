@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +11,27 @@ from pneumo.zoo import architecture
 METRICS = {
     "auc": "ROC AUC",
     "accuracy": "accuracy at the operating point",
-    "accuracy_at_half": "accuracy at 0.5",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
+    "balanced_accuracy": "balanced accuracy",
+    "mcc": "MCC",
     "f1_pneumonia": "F1 pneumonia",
     "f1_normal": "F1 normal",
 }
 """Metrics of the table, in order, with their titles."""
+DETAILS = {
+    "sensitivity_at_specificity_90": "sensitivity at specificity 0.90",
+    "specificity_at_sensitivity_95": "specificity at sensitivity 0.95",
+    "sensitivity_bacterial": "sensitivity, bacterial",
+    "sensitivity_viral": "sensitivity, viral",
+    "ece": "expected calibration error",
+    "brier": "Brier score",
+    "accuracy_at_half": "accuracy at 0.5",
+}
+"""Metrics of the second table."""
 CONFUSION = ("true_positives", "false_negatives", "false_positives", "true_negatives")
 """Counts that add up to the test images."""
-_SCORES = {"auc"}
+_SCORES = {"auc", "mcc", "ece", "brier"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +59,29 @@ def probability(value: float) -> str:
     return "> 99.9 %" if value > 0.999 else percent(value)
 
 
-def test_rows(manifest: dict[str, Any]) -> Iterator[tuple[str, list[Cell | None]]]:
-    """The rows of the test table: title, and one cell a metric or None where it is not known.
+def title(name: str) -> str:
+    """What a network, or "together", is called in tables and figures."""
+    return "mean of the three" if name == "together" else architecture(name).title
 
-    The networks come first, then their mean, then the floor that any network must clear.
+
+def test_rows(manifest: dict[str, Any], *metrics: str) -> Iterator[tuple[str, list[Cell | None]]]:
+    """The rows of a test table: title, and one cell a metric, or None where it is not known.
+
+    The networks come first, then their mean, then the floors that any network must clear. The metrics are by
+    default those of `METRICS`.
     """
+    metrics = metrics or tuple(METRICS)
     for name, entry in manifest["networks"].items():
-        yield architecture(name).title, _cells(entry.get("test", {}))
+        yield title(name), cells(entry.get("test", {}), metrics)
     if manifest["together"]:
-        yield "mean of the three", _cells(manifest["together"].get("test", {}))
+        yield title("together"), cells(manifest["together"].get("test", {}), metrics)
     for floor in manifest.get("floors", ()):
-        yield floor["title"], _cells(floor["test"])
+        yield floor["title"], cells(floor["test"], metrics)
 
 
-def _cells(metrics: dict[str, Any]) -> list[Cell | None]:
-    return [_cell(metrics.get(name), name in _SCORES) for name in METRICS]
+def cells(measured: dict[str, Any], metrics: Iterable[str]) -> list[Cell | None]:
+    """One cell a metric, or None where it is not known."""
+    return [_cell(measured.get(name), name in _SCORES) for name in metrics]
 
 
 def _cell(metric: dict[str, Any] | None, score: bool) -> Cell | None:

@@ -117,7 +117,7 @@ def build(name: str, input_size: int = 150, filters: tuple[int, ...] = FILTERS) 
     name : str
         One of `ARCHITECTURES`.
     input_size : int
-        Side of the square input in pixels; the input is (input_size, input_size, 1), values 0 to 1.
+        Side of the square input in pixels; the input is (input_size, input_size, 1), scaled as `pneumo.framing` says.
     filters : tuple of int
         Filters of the five convolution blocks. Fewer make the small networks of the tests.
 
@@ -148,3 +148,53 @@ def build(name: str, input_size: int = 150, filters: tuple[int, ...] = FILTERS) 
     x = layers.Dropout(0.2, name="dropout_dense")(x)
     outputs = layers.Dense(1, activation="sigmoid", name="probability")(x)
     return keras.Model(inputs, outputs, name=name)
+
+
+SEGMENTER_FILTERS = (16, 32, 64, 96, 128)
+"""Filters of the segmenter at its five resolutions, from fine to coarse."""
+
+
+def build_segmenter(input_size: int = 192, filters: tuple[int, ...] = SEGMENTER_FILTERS) -> keras.Model:
+    """Build the network that finds lungs, a small U-Net (Ronneberger et al., MICCAI 2015), with fresh weights.
+
+    The first convolution halves the resolution, and the last step doubles it again.
+
+    Parameters
+    ----------
+    input_size : int
+        Side of the square input in pixels, a multiple of 32; the input is (input_size, input_size, 1), each image
+        scaled to mean 0 and standard deviation 1.
+    filters : tuple of int
+        Filters at each of five resolutions.
+
+    Returns
+    -------
+    keras.Model
+        Functional; its output of shape (batch, input_size, input_size, 1) is the probability of lung, 0 to 1.
+        791,649 parameters.
+    """
+    import keras
+    from keras import layers
+
+    def convolve(x, count: int, name: str, strides: int = 1):
+        x = layers.Conv2D(count, 3, strides, padding="same", use_bias=False, name=name)(x)
+        x = layers.BatchNormalization(name=f"{name}_norm")(x)
+        return layers.Activation("relu", name=f"{name}_relu")(x)
+
+    inputs = keras.Input((input_size, input_size, 1), name="radiograph")
+    x = convolve(inputs, filters[0], "down1a", strides=2)
+    skips = []
+    for number, count in enumerate(filters, start=1):
+        if number > 1:
+            x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
+            x = convolve(x, count, f"down{number}a")
+        x = convolve(x, count, f"down{number}b")
+        skips.append(x)
+    for number in range(len(filters) - 1, 0, -1):
+        x = layers.UpSampling2D(2, interpolation="bilinear", name=f"up{number}")(x)
+        x = layers.Concatenate(name=f"join{number}")([x, skips[number - 1]])
+        x = convolve(x, filters[number - 1], f"up{number}a")
+    x = layers.Conv2D(1, 1, name="logit")(x)
+    x = layers.UpSampling2D(2, interpolation="bilinear", name="full")(x)
+    outputs = layers.Activation("sigmoid", name="lung")(x)
+    return keras.Model(inputs, outputs, name="segmenter")

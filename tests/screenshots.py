@@ -28,21 +28,26 @@ def main() -> None:
         _photograph(browser, url, "page", example=pneumonia)
         _photograph(browser, url, "page_normal", example=normal, scheme="dark")
         _photograph(browser, url, "page_missed", example=missed)
+        _photograph(browser, url, "page_lungs", example=missed, point="screening", lungs=True)
         _photograph(browser, url, "page_refused")
         _photograph(browser, url, "page_phone", example=pneumonia, size=(390, 844))
         _photograph(browser, url, "page_numbers", tab="The numbers")
         _photograph_card(browser, Path(folder) / "card.html")
 
 
-def _photograph(browser, url, name, example=None, tab=None, size=(1366, 768), scheme="light") -> None:
+def _photograph(
+    browser, url, name, example=None, tab=None, size=(1366, 768), scheme="light", point="balanced", lungs=False
+) -> None:
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
     page = context.new_page()
     page.goto(url)
     page.wait_for_selector("#cards .card")
     if tab:
         page.get_by_role("tab", name=tab).click()
-        page.locator(".numbers").wait_for(timeout=60_000)
+        page.locator(".numbers").first.wait_for(timeout=60_000)
     elif example is not None:
+        page.locator(f"#point input[value={point}]").check()
+        page.locator("#show-lungs").set_checked(lungs)
         page.locator("#examples button").nth(example).click()
         page.locator(".film").first.wait_for(timeout=60_000)
     else:

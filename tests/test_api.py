@@ -7,17 +7,19 @@ import json
 import shutil
 from html import escape
 
+import httpx
 import pytest
 from conftest import DATA, serve
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from pydantic import TypeAdapter
 
-from pneumo.bundle import load_bundle
+from pneumo.bundle import OPERATING_POINTS, load_bundle
 from pneumo.cli import main
 from pneumo.examination import ExaminationRecord, Examiner
 from pneumo.radiograph import read_radiograph
-from pneumo.report import probability
+from pneumo.report import percent, probability
+from pneumo.saliency import DEFAULT_METHOD
 from pneumo.ui.views import examination_view
 
 RADIOGRAPHS = sorted((DATA / "full_resolution").glob("*.jpeg"))
@@ -33,34 +35,71 @@ def test_endpoints_are_named_and_typed(client):
     assert set(endpoints) == {"/examine", "/networks"}
     schema = endpoints["/examine"]["returns"][0]["type"]
     assert schema == TypeAdapter(ExaminationRecord).json_schema()
+    radiograph, point = endpoints["/examine"]["parameters"]
+    assert (radiograph["parameter_name"], radiograph["parameter_has_default"]) == ("radiograph", False)
+    assert (point["parameter_name"], point["parameter_default"]) == ("operating_point", "balanced")
 
 
 @pytest.mark.parametrize("path", RADIOGRAPHS, ids=lambda path: path.stem)
 def test_api_and_command_line_answer_alike(client, path, bundle_folder, capsys):
     answer = client.predict(handle_file(path), api_name="/examine")
     TypeAdapter(ExaminationRecord).validate_python(answer)
-    assert (
-        main(["predict", str(path), "--format", "json", "--saliency", "gradcam", "--bundle", str(bundle_folder)]) == 0
-    )
+    options = ["--format", "json", "--saliency", DEFAULT_METHOD, "--bundle", str(bundle_folder)]
+    assert main(["predict", str(path), *options]) == 0
     line = json.loads(capsys.readouterr().out)
     assert line.pop("file") == str(path)
     assert answer.pop("file") == path.name
     assert line == answer
 
 
+@pytest.mark.parametrize("point", ["balanced", "screening", "0.3", 0.3])
+def test_operating_point(client, point, bundle_folder):
+    path = RADIOGRAPHS[0]
+    number = float(point) if "3" in str(point) else point
+    expected = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(path, path.name), number).record()
+    assert client.predict(handle_file(path), point, api_name="/examine") == expected
+    assert client.predict(handle_file(path), operating_point=point, api_name="/examine") == expected
+
+
+@pytest.mark.parametrize("point", ["strict", "1", None])
+def test_operating_point_that_is_none(client, point):
+    with pytest.raises(AppError, match="An operating point must be balanced or screening, or a number between 0 and 1"):
+        client.predict(handle_file(RADIOGRAPHS[0]), point, api_name="/examine")
+
+
+def test_call_without_operating_point_over_plain_http(client, server):
+    """As programs called it before there was a choice."""
+    uploaded = httpx.post(f"{server}/gradio_api/upload", files={"files": RADIOGRAPHS[0].read_bytes()}).json()[0]
+    file = {"path": uploaded, "orig_name": RADIOGRAPHS[0].name, "meta": {"_type": "gradio.FileData"}}
+    event = httpx.post(f"{server}/gradio_api/call/examine", json={"data": [file]}).json()["event_id"]
+    answer = httpx.get(f"{server}/gradio_api/call/examine/{event}", timeout=60).text
+    assert answer.startswith("event: complete")
+    expected = client.predict(handle_file(RADIOGRAPHS[0]), api_name="/examine")
+    assert json.loads(answer.split("data: ")[1]) == [expected]
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("path", RADIOGRAPHS, ids=lambda path: path.stem)
-def test_page_and_api_answer_alike(client, path, browser, server):
-    answer = client.predict(handle_file(path), api_name="/examine")
+@pytest.mark.parametrize("point", ["balanced", "screening"])
+def test_page_and_api_answer_alike(client, path, point, browser, server):
+    answer = client.predict(handle_file(path), point, api_name="/examine")
     page = browser.new_page()
     page.goto(server)
+    page.locator(f"#point input[value={point}]").check()
     page.set_input_files("#upload input[type=file]", path)
     page.locator("#verdict", has_text=path.name).wait_for(timeout=60_000)
-    assert answer["summary"] in page.inner_text("#verdict").replace("\xa0", " ").replace("\n\n", " ")
+    words = page.inner_text("#verdict").replace("\xa0", " ").replace("\n\n", " ")
+    headline, _, meaning = answer["summary"].partition(". ")
+    assert headline in words
+    assert meaning in words
+    assert f"at the {point} operating point" in words
+    assert page.locator("#verdict .uncertain").count() == answer["together"]["uncertain"]
+    assert page.locator("#verdict .warning").count() == (not answer["lungs"]["found"])
     for name, network in answer["networks"].items():
         card = page.locator(f'#cards [data-network="{name}"]')
         assert card.locator(".decision").inner_text() == network["decision"]
         assert card.locator(".probability strong").inner_text() == probability(network["probability"])
+        assert f"operating point {percent(network['threshold'])}:" in card.inner_text().replace("\xa0", " ")
     page.close()
 
 
@@ -74,6 +113,7 @@ def test_html_of_the_page_says_what_the_record_says(path, bundle_folder):
         assert f">{network['decision']}</span>" in card
         assert f"<strong>{escape(probability(network['probability']))}</strong>" in card
         assert ('class="heat"' in card) == (network["saliency"]["status"] == "drawn")
+        assert ('class="outline"' in card) == record["lungs"]["found"]
 
 
 def test_refusal_is_the_same_sentence(client, bundle_folder, tmp_path, capsys):
@@ -97,6 +137,10 @@ def test_networks_are_those_of_the_manifest(client, bundle_folder):
     assert {name: entry["sha256"] for name, entry in answer.items()} == {
         name: entry["sha256"] for name, entry in manifest["networks"].items()
     }
+    for name, entry in answer.items():
+        points = manifest["networks"][name]["operating_points"]
+        assert entry["operating_points"] == {point: points[point]["threshold"] for point in OPERATING_POINTS}
+        assert "threshold" not in entry
 
 
 def test_files_of_the_server_cannot_be_examined(client, server, tmp_path):

@@ -18,8 +18,8 @@ from pneumo.cli import main
 from pneumo.examination import DISCLAIMER, Examiner
 from pneumo.radiograph import read_radiograph
 from pneumo.render import overlay
-from pneumo.saliency import HeatStatus
-from pneumo.zoo import ARCHITECTURES
+from pneumo.saliency import DEFAULT_METHOD, HeatStatus
+from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
 
 ROOT = Path(__file__).parent.parent
 NORMAL = "IM-0005-0001.jpeg"
@@ -69,7 +69,7 @@ def rows(out: str) -> list[dict[str, str]]:
 
 def test_json_is_the_examination(predict, bundle_folder, scans):
     path = scans / "a.JPG"
-    status, out, err = predict(path, "--format", "json", "--saliency", "gradcam", models=None)
+    status, out, err = predict(path, "--format", "json", "--saliency", DEFAULT_METHOD, models=None)
     expected = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(path, str(path))).record()
     assert (status, lines(out), err) == (0, [expected], "")
     assert expected["file"] == str(path)
@@ -77,7 +77,7 @@ def test_json_is_the_examination(predict, bundle_folder, scans):
 
 
 def test_json_and_csv_agree(predict, scans, broken):
-    arguments = (scans, broken, "--saliency", "gradcam")
+    arguments = (scans, broken, "--saliency", DEFAULT_METHOD)
     json_status, json_out, json_err = predict(*arguments, "--format", "json", models=None)
     csv_status, csv_out, csv_err = predict(*arguments, "--format", "csv", models=None)
     assert (json_status, json_err) == (csv_status, csv_err) == (1, "")
@@ -94,6 +94,8 @@ def test_json_and_csv_agree(predict, scans, broken):
             assert set(answer) == {"file", "error"}
             assert set(row.values()) == {str(broken), answer["error"], ""}
         else:
+            assert row["operating_point"] == answer["operating_point"] == "balanced"
+            assert row["together.uncertain"] == str(answer["together"]["uncertain"])
             assert row["calling_pneumonia"] == str(answer["agreement"]["calling_pneumonia"])
             assert row["warnings"] == " ".join(answer["warnings"])
 
@@ -110,8 +112,10 @@ def test_table(predict, scans, broken):
         cell = good[header.index(f" {title}") + 1 :][:18].split()
         assert cell[0] == entry["decision"]
         assert float(cell[-2]) == pytest.approx(100 * entry["probability"], abs=0.1)
+    assert good.endswith(" uncertain") == answer["together"]["uncertain"]
     assert bad.split() == [str(broken), "refused"]
     assert f"A radiograph must be a JPEG or PNG image; {broken} is a text file. Export it as JPEG or PNG." in rest
+    assert rest[-1].startswith("Decided at the balanced operating point. ")
     assert rest[-1].endswith(DISCLAIMER)
 
 
@@ -141,7 +145,7 @@ def test_saliency_is_for_who_asks(predict, scans, tmp_path):
 
     assert saliency() is None
     assert saliency("--saliency", "gradcam")["method"] == "gradcam"
-    assert saliency("--out", tmp_path / "out")["method"] == "gradcam"
+    assert saliency("--out", tmp_path / "out")["method"] == DEFAULT_METHOD
 
 
 @pytest.mark.parametrize("output", ["table", "json", "csv"])
@@ -206,6 +210,66 @@ def test_file_name_with_every_letter(predict, scans, capsys):
     assert rows(predict(path, "--format", "csv")[1])[0]["file"] == str(path)
 
 
+# The operating point
+
+
+@pytest.mark.parametrize("point", ["balanced", "screening", "0.3"])
+def test_operating_point(predict, bundle_folder, scans, point):
+    path = scans / "a.JPG"
+    arguments = (path, "--operating-point", point)
+    (answer,) = lines(predict(*arguments, "--format", "json", models=None)[1])
+    examiner = Examiner(load_bundle(bundle_folder), None)
+    number = float(point) if point == "0.3" else point
+    assert answer == examiner.examine(read_radiograph(path, str(path)), number).record()
+    bundle = examiner.bundle
+    points = {name: network.thresholds for name, network in bundle.networks.items()}
+    for name, thresholds in {**points, "together": bundle.consensus.thresholds}.items():
+        entry = answer["networks"].get(name) or answer["together"]
+        assert entry["threshold"] == round(thresholds.get(point, 0.3), 6)
+        assert entry["decision"] == CLASS_NAMES[entry["probability"] >= entry["threshold"]]
+    (row,) = rows(predict(*arguments, "--format", "csv", models=None)[1])
+    assert row["operating_point"] == answer["operating_point"] == ("custom" if point == "0.3" else point)
+    last = predict(*arguments)[1].splitlines()[-1]
+    assert last.startswith(f"Decided at {'0.3' if point == '0.3' else f'the {point} operating point'}. Probabilities")
+
+
+@pytest.mark.parametrize("point", ["strict", "Balanced", "", "0", "1", "1.5", "-0.1", "nan", "30 %"])
+def test_operating_point_that_is_none(predict, scans, point):
+    status, out, err = predict(scans, f"--operating-point={point}", bundle="/nowhere")
+    assert (status, out) == (1, "")
+    assert err == (
+        "error: An operating point must be balanced or screening, or a number between 0 and 1; "
+        f"received {point!r}. Correct it.\n"
+    )
+
+
+@pytest.mark.parametrize("uncertain", [True, False])
+def test_uncertain_answer_is_said(predict, bundle_folder, scans, tmp_path, uncertain):
+    folder = tmp_path / "models"
+    shutil.copytree(bundle_folder, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["together"]["uncertain"] |= {"low": 0.0, "high": 1.0 if uncertain else 0.0}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    path = scans / "a.JPG"
+    (answer,) = lines(predict(path, "--format", "json", bundle=folder, models=None)[1])
+    (row,) = rows(predict(path, "--format", "csv", bundle=folder, models=None)[1])
+    assert answer["together"]["uncertain"] is uncertain
+    assert row["together.uncertain"] == str(uncertain)
+    _, good, *notes = predict(path, bundle=folder, models=None)[1].splitlines()
+    assert good.endswith(" uncertain") == uncertain
+    assert any("Together the networks are uncertain" in note for note in notes) == uncertain
+
+
+def test_radiograph_without_lungs_warns(predict, tmp_path):
+    path = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).normal(128, 12, (300, 400)).clip(0, 255).astype(np.uint8)).save(path)
+    (answer,) = lines(predict(path, "--format", "json")[1])
+    assert answer["lungs"] == {"found": False, "reason": "No lung was found.", "share": 0.0, "box": None}
+    (warning,) = (text for text in answer["warnings"] if text.startswith("No lung was found."))
+    assert warning in rows(predict(path, "--format", "csv")[1])[0]["warnings"]
+    assert f"{path}: {warning}" in predict(path)[1].splitlines()
+
+
 # Which networks
 
 
@@ -261,9 +325,14 @@ def manifest_of_nothing(bundle: Path) -> None:
     (bundle / "manifest.json").write_text("[]")
 
 
-def other_preprocessing(bundle: Path) -> None:
+def other_scaling(bundle: Path) -> None:
     path = bundle / "manifest.json"
-    path.write_text(path.read_text().replace('"gray-linear-255"', '"gray-cubic"'))
+    path.write_text(path.read_text().replace('"scaling": "', '"scaling": "cubic-'))
+
+
+def other_format(bundle: Path) -> None:
+    path = bundle / "manifest.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
 
 
 def no_scale(bundle: Path) -> None:
@@ -289,7 +358,8 @@ DAMAGE = {
     no_manifest: "has none that can be read (No such file or directory). Make one with `make models`, or name another.",
     manifest_not_json: "it is damaged. Make or copy it again.",
     manifest_of_nothing: "it is damaged. Make or copy it again.",
-    other_preprocessing: "Use the release of pneumo that the bundle was made with, or make it again.",
+    other_format: "Use the release of pneumo that the bundle was made with, or make it again.",
+    other_scaling: "it is damaged. Make or copy it again.",
     no_scale: "it lacks 'scale'. Make or copy it again.",
     no_weights: "cannot be read (No such file or directory). Copy the bundle again, or make it with `make models`.",
     altered_weights: "it was altered or copied incompletely. Copy the bundle again.",
@@ -331,7 +401,7 @@ def test_out(predict, bundle_folder, images, scans, tmp_path):
         for name, heatmap in examination.heatmaps.items():
             assert answer["networks"][name]["saliency"]["status"] == str(heatmap.status)
             if heatmap.status is HeatStatus.DRAWN:
-                file = f"{Path(answer['file']).stem}.{name}.gradcam.png"
+                file = f"{Path(answer['file']).stem}.{name}.{DEFAULT_METHOD}.png"
                 expected[file] = overlay(examination.radiograph, heatmap)
     assert {path.name for path in out.iterdir()} == expected.keys()
     for file, picture in expected.items():
@@ -350,7 +420,7 @@ def test_out_keeps_equal_names_apart(predict, images, tmp_path):
         path.write_bytes(source.read_bytes())
     predict(*(tmp_path / name for name in names), "--out", tmp_path / "out")
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {f"{stem}.cnn.gradcam.png" for stem in ("scan", "scan-2", "scan-2-2", "scan-3")}
+    assert written == {f"{stem}.cnn.{DEFAULT_METHOD}.png" for stem in ("scan", "scan-2", "scan-2-2", "scan-3")}
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "x" * 300])
@@ -365,7 +435,7 @@ def test_out_that_cannot_be_made(predict, scans, tmp_path, place):
 
 def test_out_that_cannot_be_written_to(predict, scans, tmp_path):
     out = tmp_path / "out"
-    (out / "a.cnn.gradcam.png").mkdir(parents=True)
+    (out / f"a.cnn.{DEFAULT_METHOD}.png").mkdir(parents=True)
     status, printed, err = predict(scans, "--out", out, "--format", "json")
     assert (status, err) == (1, "")
     refused, answered = lines(printed)
@@ -385,6 +455,7 @@ def test_out_that_cannot_be_written_to(predict, scans, tmp_path):
         (["predict", "x.png", "--format", "xml"], "invalid choice: 'xml'"),
         (["predict", "x.png", "--saliency", "lime"], "invalid choice: 'lime'"),
         (["predict", "x.png", "--threshold", "0.5"], "unrecognized arguments: --threshold"),
+        (["predict", "x.png", "--operating-point"], "expected one argument"),
     ],
 )
 def test_wrong_arguments(capsys, arguments, words):
@@ -402,7 +473,7 @@ def test_help(capsys):
     assert caught.value.code == 0
     out = capsys.readouterr().out
     assert DISCLAIMER in " ".join(out.split())
-    for option in ("--format", "--models", "--bundle", "--saliency", "--out"):
+    for option in ("--format", "--models", "--bundle", "--operating-point", "--saliency", "--out"):
         assert option in out
 
 

@@ -12,13 +12,14 @@ import pytest
 import yaml
 from conftest import ROOT, SHARED
 
-from pneumo.bundle import EMBEDDED, load_bundle
+from pneumo.bundle import EMBEDDED, OPERATING_POINTS, load_bundle, weights
 from pneumo.examination import Examiner
 from pneumo.radiograph import read_radiograph
 from pneumo.ui.examples import FOLDER, load_examples
-from pneumo.zoo import ARCHITECTURES, architecture
+from pneumo.zoo import ARCHITECTURES, build
 from training.card import card
-from training.compare import table
+from training.compare import tables
+from training.recipes import DEFAULT, recipe
 
 
 @pytest.fixture(scope="module")
@@ -39,22 +40,29 @@ def predictions():
 
 def test_manifest_states_what_was_done(manifest):
     assert list(manifest["networks"]) == list(ARCHITECTURES)
-    for name, entry in manifest["networks"].items():
-        assert hashlib.sha256((EMBEDDED / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
-        assert entry["recipe"]["name"] == "reference"
-        assert entry["recipe"]["epochs"] >= 12
-        assert entry["recipe"]["balance"] == "smote"
-        assert 0 < entry["operating_point"]["threshold"] < 1
+    made = recipe(DEFAULT)
+    for entry in manifest["networks"].values():
+        assert entry["recipe"]["name"] == DEFAULT
+        for field in ("input_size", "epochs", "framing", "scaling", "balance", "average"):
+            assert entry["recipe"][field] == getattr(made, field), field
+        best = max(entry["seeds"], key=lambda seed: seed["held_out"]["score"])
+        assert entry["recipe"]["seed"] == best["seed"]
+        for point in OPERATING_POINTS:
+            assert 0 < entry["operating_points"][point]["threshold"] < 1
         assert {"keras", "tensorflow-cpu", "numpy"} <= entry["libraries"].keys()
-        for metric in ("loss", "accuracy", "precision_normal", "recall_pneumonia", "f1_normal", "auc"):
+        for metric in ("loss", "accuracy", "precision_normal", "recall_pneumonia", "f1_normal", "auc", "ece"):
             low, high = entry["test"][metric]["interval"]
             assert low <= entry["test"][metric]["value"] <= high
-        assert (EMBEDDED / entry["file"]).stat().st_size < 9_500_000, name
+    for entry in weights(manifest):
+        path = EMBEDDED / entry["file"]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
+        assert path.stat().st_size < 9_500_000, path.name
 
 
 def test_loaded_networks_are_the_full_ones(examiner):
     for name, network in examiner.bundle.networks.items():
-        assert network.model.count_params() == architecture(name).parameters
+        assert network.model.count_params() == build(name, network.input_size).count_params()
+    assert examiner.bundle.segmenter is not None
 
 
 def test_metrics_manifest_and_predictions_agree(manifest, predictions):
@@ -74,7 +82,10 @@ def test_networks_clear_the_floors(manifest):
 
 def test_readme_and_card_are_generated_from_the_bundle():
     readme = (ROOT / "README.md").read_text()
-    assert f"<!-- table:test -->\n{table(EMBEDDED)}\n<!-- /table:test -->" in readme
+    generated = tables(EMBEDDED)
+    assert set(re.findall(r"<!-- table:(\w+) -->", readme)) == set(generated)
+    for name, content in generated.items():
+        assert f"<!-- table:{name} -->\n{content}\n<!-- /table:{name} -->" in readme
     assert (ROOT / "model_card.md").read_text() == card(EMBEDDED, figures="models/figures")
 
 
@@ -116,8 +127,10 @@ def test_examples_are_what_their_captions_say(examiner):
         predictions = examiner.examine(read_radiograph(example.path)).predictions.values()
         truth = example.label.split(",")[0].upper()
         assert sum(prediction.decision != truth for prediction in predictions) == example.wrong
-        words = {0: "", 2: "missed by two of three", 3: "false alarm of all three"}
-        assert words[example.wrong] in example.caption
+        count = {0: "", 1: "one of three", 2: "two of three", 3: "all three"}[example.wrong]
+        assert count in example.caption
+        fault = "missed by" if truth == "PNEUMONIA" else "false alarm of"
+        assert (fault in example.caption) == bool(example.wrong)
     assert any("missed" in example.caption for example in examples)
 
 

@@ -1,5 +1,6 @@
 """What is said of one radiograph: decisions, words, warnings and the record."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -8,12 +9,22 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from pneumo.bundle import load_bundle
-from pneumo.classifier import Classifier, Prediction, decide
-from pneumo.examination import Examination, ExaminationRecord, Examiner, heat_words
+from pneumo.bundle import OPERATING_POINTS, load_bundle
+from pneumo.classifier import Classifier, JointPrediction, Prediction, decide
+from pneumo.errors import UnknownNameError
+from pneumo.examination import (
+    Examination,
+    ExaminationRecord,
+    Examiner,
+    SaliencyRecord,
+    heat_words,
+    uncertain_words,
+)
+from pneumo.framing import RASTER, WHOLE, needs_lungs
+from pneumo.lungs import Lungs
 from pneumo.radiograph import read_radiograph
 from pneumo.report import percent
-from pneumo.saliency import Heatmap
+from pneumo.saliency import DEFAULT_METHOD, Heatmap
 from pneumo.zoo import ARCHITECTURES
 
 RECORD = TypeAdapter(ExaminationRecord)
@@ -36,32 +47,12 @@ def radiograph(images):
 
 
 def heatmap(values, target="PNEUMONIA") -> Heatmap:
-    return Heatmap("gradcam", target, np.array(values, np.float32), 4.0)
+    return Heatmap("gradcam", target, np.array(values, np.float32), WHOLE, 4.0)
 
 
 def examination(radiograph, calls: dict[str, bool], **fields) -> Examination:
     predictions = {name: Prediction(0.9 if call else 0.1, 0.5) for name, call in calls.items()}
-    return Examination(
-        **{"heatmaps": {}, "together": None, "evidence": None, **fields}, radiograph=radiograph, predictions=predictions
-    )
-
-
-@pytest.mark.parametrize(
-    ("probability", "threshold", "decision"),
-    [
-        (0.0, 0.5, "NORMAL"),
-        (0.4999999, 0.5, "NORMAL"),
-        (0.5, 0.5, "PNEUMONIA"),
-        (1.0, 0.5, "PNEUMONIA"),
-        (0.7, 0.83, "NORMAL"),
-        (0.83, 0.83, "PNEUMONIA"),
-        (0.1, 0.05, "PNEUMONIA"),
-        (1.0, 1.0, "PNEUMONIA"),
-        (0.0, 0.0, "PNEUMONIA"),
-    ],
-)
-def test_decision(probability, threshold, decision):
-    assert decide(probability, threshold) == Prediction(probability, threshold).decision == decision
+    return Examination(**{"heatmaps": {}, "together": None, **fields}, radiograph=radiograph, predictions=predictions)
 
 
 # Which networks were asked and call pneumonia, and the sentence for it.
@@ -103,23 +94,23 @@ def test_headline(radiograph, calls, headline):
 
 def test_headline_follows_each_threshold(radiograph):
     predictions = {"cnn": Prediction(0.6, 0.7), "cnn_lstm": Prediction(0.6, 0.6), "cnn_rnn": Prediction(0.6, 0.5)}
-    found = Examination(radiograph, predictions, {}, None, None)
+    found = Examination(radiograph, predictions, {}, None)
     assert found.calling_pneumonia == ("cnn_lstm", "cnn_rnn")
 
 
-EVIDENCE = {"images": 40, "pneumonia": 10, "share": 0.25, "interval": [0.14, 0.4], "of": 624, "prevalence": 0.625}
+PRECEDENTS = {"images": 40, "pneumonia": 10, "share": 0.25, "interval": [0.14, 0.4], "of": 624, "prevalence": 0.625}
 
 
 def test_meaning(radiograph):
-    found = examination(radiograph, {"cnn": True}, evidence=EVIDENCE)
+    found = examination(radiograph, {"cnn": True}, precedents=PRECEDENTS)
     for words in ("40 of the 624 official test images", "25 %", "14 %", "40 %", "62 %"):
         assert words in found.meaning
     assert found.record()["summary"] == f"CNN calls pneumonia. {found.meaning}"
 
 
 def test_meaning_of_an_answer_that_no_test_image_got(radiograph):
-    evidence = {**EVIDENCE, "images": 0, "pneumonia": 0, "share": None, "interval": None}
-    assert examination(radiograph, {"cnn": True}, evidence=evidence).meaning == ""
+    precedents = {**PRECEDENTS, "images": 0, "pneumonia": 0, "share": None, "interval": None}
+    assert examination(radiograph, {"cnn": True}, precedents=precedents).meaning == ""
 
 
 @pytest.mark.parametrize(
@@ -151,9 +142,91 @@ def test_warnings():
     assert valid(record)
 
 
+def test_heat_against_the_lungs_is_told(radiograph):
+    lungs = two_lungs()
+    inside, outside = lungs.zones()["left_lower"], ~lungs.mask
+    maps = {"cnn": heatmap(inside), "cnn_lstm": heatmap(outside), "cnn_rnn": heatmap(lungs.zones()["right_upper"])}
+    found = examination(radiograph, dict.fromkeys(ARCHITECTURES, True), heatmaps=maps, lungs=lungs)
+    assert (
+        found.heat_warnings
+        == found.warnings
+        == (
+            "CNN-LSTM: its heat lies no better in the lungs than chance; do not believe its map.",
+            "The networks point at different zones: CNN at the left lower zone, CNN-RNN at the right upper zone.",
+        )
+    )
+    saliency = {name: entry["saliency"] for name, entry in found.record()["networks"].items()}
+    assert [saliency[name]["share_in_lungs"] for name in ARCHITECTURES] == [1, 0, 1]
+    assert saliency["cnn"]["peak_zone"] == "left_lower"
+    assert valid(found.record())
+
+
+def two_lungs() -> Lungs:
+    right, left = np.zeros((2, RASTER, RASTER), bool)
+    right[20:188, 28:84] = True
+    left[20:200, 140:196] = True
+    return Lungs(right, left)
+
+
 def test_no_warnings(radiograph):
-    maps = {"cnn": heatmap(MAPS["drawn"])}
-    assert examination(radiograph, {"cnn": True}, heatmaps=maps).warnings == ()
+    maps = {"cnn": heatmap(two_lungs().mask)}
+    together = JointPrediction(0.7, 0.5, 0.3, 0.7)
+    found = examination(radiograph, {"cnn": True}, heatmaps=maps, together=together, lungs=two_lungs())
+    assert found.warnings == ()
+
+
+def test_lungs_record(radiograph):
+    found = examination(radiograph, {"cnn": True}, lungs=two_lungs())
+    record = found.record()
+    assert record["lungs"] == {
+        "found": True,
+        "reason": "",
+        "share": round(56 * (168 + 180) / 224**2, 4),
+        "box": [0.125, round(20 / 224, 4), 0.875, round(200 / 224, 4)],
+    }
+    assert valid(record)
+    assert examination(radiograph, {"cnn": True}).record()["lungs"] is None
+
+
+def test_lungs_that_were_not_found(radiograph):
+    nothing = np.zeros((RASTER, RASTER), bool)
+    found = examination(radiograph, {"cnn": True}, lungs=Lungs(nothing, nothing, "Only one lung was found."))
+    (warning,) = found.warnings
+    assert warning.startswith("Only one lung was found. The networks were shown the whole image")
+    record = found.record()
+    assert record["lungs"] == {"found": False, "reason": "Only one lung was found.", "share": 0, "box": None}
+    assert record["warnings"] == [warning]
+    assert valid(record)
+
+
+def test_uncertain(radiograph):
+    together = JointPrediction(0.4, 0.5, 0.3, 0.65)
+    found = examination(radiograph, dict.fromkeys(ARCHITECTURES, True), together=together)
+    assert found.warnings == (uncertain_words(together),)
+    for words in ("40.0 %", "30.0 %", "65.0 %"):
+        assert words in found.warnings[0]
+    record = found.record()
+    assert record["together"] == {"probability": 0.4, "threshold": 0.5, "decision": "NORMAL", "uncertain": True}
+    assert valid(record)
+    certain = dataclasses.replace(found, together=dataclasses.replace(together, probability=0.65))
+    assert certain.warnings == ()
+    assert certain.record()["together"]["uncertain"] is False
+
+
+def test_warnings_are_in_order():
+    nothing = np.zeros((RASTER, RASTER), bool)
+    found = examination(
+        read_radiograph(np.full((64, 64), 4000, np.uint16)),
+        {"cnn": True},
+        notices=("The cache was used.",),
+        lungs=Lungs(nothing, nothing, "No lung was found."),
+        together=JointPrediction(0.5, 0.5, 0.4, 0.6),
+        heatmaps={"cnn": heatmap(MAPS["empty"])},
+    )
+    starts = ("The cache", "Its 16-bit", "No lung was found.", "Together the networks are uncertain", "CNN: no")
+    assert len(found.warnings) == len(starts)
+    for warning, start in zip(found.warnings, starts, strict=True):
+        assert warning.startswith(start)
 
 
 def valid(record) -> bool:
@@ -162,48 +235,102 @@ def valid(record) -> bool:
     return RECORD.validate_python(record, strict=True) == record == RECORD.validate_json(text, strict=True)
 
 
-def test_record(bundle, examiner, radiograph):
-    found = examiner.examine(radiograph)
+@pytest.mark.parametrize("operating_point", [*OPERATING_POINTS, 0.25, "0.25"])
+def test_record(bundle, examiner, radiograph, operating_point):
+    found = examiner.examine(radiograph, operating_point)
     record = found.record()
     assert valid(record)
-    assert list(record) == ["file", "networks", "together", "agreement", "summary", "warnings"]
+    keys = ["file", "operating_point", "networks", "together", "lungs", "agreement", "summary", "warnings"]
+    assert list(record) == keys
     assert record["file"] == "person100_bacteria_482.jpeg"
+    assert record["operating_point"] == (operating_point if operating_point in OPERATING_POINTS else "custom")
     assert list(record["networks"]) == list(ARCHITECTURES)
     for name, entry in record["networks"].items():
         prediction, network = found.predictions[name], bundle.networks[name]
         assert entry["probability"] == pytest.approx(prediction.probability, abs=1e-6)
-        assert entry["threshold"] == pytest.approx(network.threshold, abs=1e-6)
-        assert entry["decision"] == ("PNEUMONIA" if prediction.probability >= network.threshold else "NORMAL")
-        assert entry["saliency"].keys() == {"method", "target", "status", "peak"}
-        assert entry["saliency"]["method"] == "gradcam"
+        threshold = network.thresholds.get(operating_point, 0.25)
+        assert entry["threshold"] == pytest.approx(threshold, abs=1e-6)
+        assert entry["decision"] == ("PNEUMONIA" if prediction.probability >= threshold else "NORMAL")
+        assert entry["saliency"].keys() == SaliencyRecord.__annotations__.keys()
+        evidence = found.heat_evidence[name]
+        if evidence is None:
+            assert entry["saliency"]["share_in_lungs"] is None
+        else:
+            assert entry["saliency"]["share_in_lungs"] == pytest.approx(evidence.share_in_lungs, abs=1e-4)
+            assert entry["saliency"]["chance"] == pytest.approx(found.lungs.share, abs=1e-4)
+            assert entry["saliency"]["zones"] == pytest.approx(evidence.zones, abs=1e-4)
+            assert entry["saliency"]["words"] == evidence.words
+        assert entry["saliency"]["method"] == DEFAULT_METHOD
         assert entry["saliency"]["target"] == entry["decision"]
     mean = np.mean([prediction.probability for prediction in found.predictions.values()])
+    consensus = bundle.consensus
+    threshold = consensus.thresholds.get(operating_point, 0.25)
     assert record["together"] == {
         "probability": pytest.approx(mean, abs=1e-6),
-        "threshold": pytest.approx(bundle.threshold, abs=1e-6),
-        "decision": decide(mean, bundle.threshold),
+        "threshold": pytest.approx(threshold, abs=1e-6),
+        "decision": decide(mean, threshold),
+        "uncertain": bool(consensus.low <= mean < consensus.high),
     }
+    assert any("uncertain" in warning for warning in found.warnings) == record["together"]["uncertain"]
+    lungs = bundle.prepare(radiograph).lungs
+    assert record["lungs"] == {
+        "found": True,
+        "reason": "",
+        "share": round(lungs.share, 4),
+        "box": [round(edge, 4) for edge in dataclasses.astuple(lungs.box)],
+    }
+    # How often an answer was right is known of the default operating point alone.
+    assert (found.precedents is None) == (found.meaning == "") == (operating_point != OPERATING_POINTS[0])
+
+
+@pytest.mark.parametrize("operating_point", ["", "sensitive", 0, 1, float("nan")])
+def test_no_operating_point(examiner, radiograph, operating_point):
+    with pytest.raises(UnknownNameError, match="An operating point must be balanced or screening"):
+        examiner.examine(radiograph, operating_point)
+
+
+def test_higher_thresholds_call_less(examiner, radiograph):
+    counts = [len(examiner.examine(radiograph, point).calling_pneumonia) for point in (0.001, 0.25, 0.5, 0.999)]
+    assert counts == sorted(counts, reverse=True)
+    assert (counts[0], counts[-1]) == (3, 0)
+
+
+def test_image_without_lungs(bundle, examiner):
+    assert all(needs_lungs(network.framing) for network in bundle.networks.values())
+    found = examiner.examine(read_radiograph(np.full((300, 400), 90, np.uint8)))
+    assert not found.lungs.found
+    assert [heat.box for heat in found.heatmaps.values()] == [WHOLE] * 3
+    assert found.warnings[0].startswith(f"{found.lungs.reason} The networks were shown the whole image")
+    record = found.record()
+    assert record["lungs"] == {"found": False, "reason": found.lungs.reason, "share": 0, "box": None}
+    assert valid(record)
 
 
 def test_examination_is_that_of_its_parts(bundle, examiner, radiograph):
     found = examiner.examine(radiograph)
     assert found.radiograph is radiograph
-    assert found.predictions == Classifier(bundle).predict(radiograph)
+    prepared = bundle.prepare(radiograph)
+    assert found.predictions == Classifier(bundle).predict(prepared)
+    assert np.array_equal(found.lungs.mask, prepared.lungs.mask)
+    assert [heat.box for heat in found.heatmaps.values()] == [
+        prepared.box(network.framing) for network in bundle.networks.values()
+    ]
     assert {name: heat.target for name, heat in found.heatmaps.items()} == {
         name: prediction.decision for name, prediction in found.predictions.items()
     }
 
 
-def test_evidence_is_that_of_the_test_images(bundle, examiner, images):
+def test_precedents_are_the_test_images(bundle, examiner, images):
     test = bundle.manifest["together"]["test"]
     seen = {}
-    for path in sorted((images / "test").rglob("*.jpeg")):
+    paths = sorted((images / "test").rglob("*.jpeg"))
+    for path in paths:
         found = examiner.examine(read_radiograph(path))
         positive = len(found.calling_pneumonia)
         seen.setdefault(positive, []).append("PNEUMONIA" in path.parts)
-        assert found.evidence["of"] == test["images"] == 13
+        assert found.precedents["of"] == test["images"] == len(paths)
         assert (
-            f" networks calling pneumonia; {percent(found.evidence['share'], 0)} of those are labelled pneumonia"
+            f" networks calling pneumonia; {percent(found.precedents['share'], 0)} of those are labelled pneumonia"
             in found.meaning
         )
     # Counted here once more.
@@ -218,7 +345,7 @@ def test_networks_left_out(bundle_folder, examiner, radiograph, names):
     assert set(found.predictions) == set(found.heatmaps) == set(names)
     assert found.together is None
     # How test images with this answer turned out is known of the three alone.
-    assert found.evidence is None
+    assert found.precedents is None
     assert found.meaning == ""
     record = found.record()
     assert record["together"] is None
@@ -248,9 +375,10 @@ def test_without_heatmaps(bundle, radiograph):
 
 def test_network_that_finds_nothing(bundle_folder, radiograph):
     bundle = load_bundle(bundle_folder, ("cnn",))
-    last = bundle.networks["cnn"].model.get_layer("probability")
+    network = bundle.networks["cnn"]
+    last = network.model.get_layer("probability")
     last.set_weights([np.zeros_like(weight) for weight in last.get_weights()])
     found = Examiner(bundle).examine(radiograph)
-    assert found.predictions["cnn"].probability == 0.5
+    assert found.predictions["cnn"].probability == pytest.approx(1 / (1 + np.exp(-network.offset)))
     decision = found.predictions["cnn"].decision
     assert found.warnings == (f"CNN: no positive evidence for {decision} was found, so no heatmap is drawn.",)

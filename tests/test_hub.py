@@ -118,7 +118,7 @@ def test_published_networks_answer_as_the_folder(hub, bundle_folder, tmp_path):
     bundle = load_bundle(at(published))
     local = load_bundle(bundle_folder)
     assert bundle.manifest == local.manifest
-    assert (bundle.location, bundle.threshold, bundle.notices) == (at(published), local.threshold, ())
+    assert (bundle.location, bundle.consensus, bundle.notices) == (at(published), local.consensus, ())
     assert records(bundle) == records(local)
     for revision in ("main", "v1"):
         other = load(at(revision))
@@ -135,23 +135,31 @@ def test_second_load_of_a_commit_makes_no_request(hub, commit):
 
 def test_only_what_is_loaded_is_downloaded(hub, commit):
     assert list(load_bundle(at(commit), ("cnn_rnn",)).networks) == ["cnn_rnn"]
-    assert downloads(hub) == ["manifest.json", "cnn_rnn.keras"]
+    assert downloads(hub) == ["manifest.json", "cnn_rnn.keras", "segmenter.keras"]
     hub.answers.clear()
     with pytest.raises(PneumoError, match=r"A network must be one of cnn, cnn_lstm, cnn_rnn; received 'vit'\."):
         load_bundle(at(commit), ("vit",))
     assert downloads(hub) == []
 
 
+def test_a_network_that_sees_the_whole_image_needs_no_segmenter(hub, files):
+    commit = hub.put(REPO, "model", altered(files, entry(framing="whole")))
+    bundle = load(at(commit))
+    assert downloads(hub) == ["manifest.json", "cnn.keras"]
+    assert bundle.segmenter is None
+    assert bundle.prepare(read_radiograph(RADIOGRAPHS[0])).lungs is None
+
+
 def test_a_commit_stays_and_a_branch_moves(hub, commit, files):
     assert load(BRANCH).location == at(commit)
     manifest = json.loads(files["manifest.json"])
-    manifest["networks"]["cnn"]["operating_point"]["threshold"] = 0.25
+    manifest["networks"]["cnn"]["operating_points"]["balanced"]["threshold"] = 0.25
     later = hub.put(REPO, "model", {"manifest.json": json.dumps(manifest).encode()})
     hub.answers.clear()
     moved = load(BRANCH)
-    assert (moved.location, moved.networks["cnn"].threshold) == (at(later), 0.25)
+    assert (moved.location, moved.networks["cnn"].thresholds["balanced"]) == (at(later), 0.25)
     assert downloads(hub) == ["manifest.json"], "the weights are the same file"
-    assert load(at(commit)).networks["cnn"].threshold != 0.25
+    assert load(at(commit)).networks["cnn"].thresholds["balanced"] != 0.25
 
 
 def test_location_from_the_environment(hub, commit, monkeypatch):
@@ -173,7 +181,7 @@ def test_app_from_the_hub_answers_as_the_folder(hub, commit, bundle_folder, tmp_
     assert answers == records(load_bundle(bundle_folder))
     manifest = json.loads((bundle_folder / "manifest.json").read_text())
     assert sums == {name: entry["sha256"] for name, entry in manifest["networks"].items()}
-    assert downloads(hub) == ["manifest.json", "cnn.keras", "cnn_lstm.keras", "cnn_rnn.keras"]
+    assert downloads(hub) == ["manifest.json", "cnn.keras", "cnn_lstm.keras", "cnn_rnn.keras", "segmenter.keras"]
 
 
 def test_app_without_network_and_cache_says_so(hub, tmp_path):
@@ -249,7 +257,7 @@ def test_unknown_revision(hub, commit, revision):
 
 
 @pytest.mark.parametrize("revision", ["main", "commit"])
-@pytest.mark.parametrize("missing", ["manifest.json", "cnn.keras"])
+@pytest.mark.parametrize("missing", ["manifest.json", "cnn.keras", "segmenter.keras"])
 def test_missing_file(hub, files, missing, revision):
     commit = hub.put(REPO, "model", {name: data for name, data in files.items() if name != missing})
     message = failure(BRANCH if revision == "main" else at(commit))
@@ -268,6 +276,18 @@ def test_other_weights_than_the_manifest_says(hub, files):
     assert f"cnn.keras of {at(commit)}" in message
     assert list(load_bundle(at(commit), ("cnn_lstm",)).networks) == ["cnn_lstm"]
     failure(at(commit), load_bundle)
+
+
+def test_other_segmenter_than_the_manifest_says(hub, files, tmp_path):
+    content = {**files, "segmenter.keras": files["cnn.keras"]}
+    for name, data in content.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    for place in (at(hub.put(REPO, "model", content)), str(tmp_path)):
+        assert "must have the SHA-256 of its manifest, " in failure(place)
+        assert f"segmenter.keras of {place}" in failure(place)
+    (tmp_path / "segmenter.keras").unlink()
+    assert "must hold every file of its manifest; segmenter.keras of" in failure(str(tmp_path))
 
 
 def altered(files: dict[str, bytes], alter: Callable[[dict], object]) -> dict[str, bytes]:
@@ -293,19 +313,29 @@ def test_weights_that_are_no_keras_file(hub, files):
     assert "The weights must fit the architecture cnn" in failure(BRANCH)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
+@pytest.mark.parametrize("filters", [[16, 32, 64, 96, 128], [4, 4, 4, 4, 4]])
+def test_segmenter_of_another_architecture(hub, files, filters):
+    """Another network's weights, or another width of its own."""
+    name = "cnn.keras" if filters[0] == 16 else "segmenter.keras"
+    digest = hashlib.sha256(files[name]).hexdigest()
+    found = {"file": name, "sha256": digest, "filters": filters}
+    hub.put(REPO, "model", altered(files, lambda manifest: manifest["lungs"].update(found)))
+    assert "The weights must fit the architecture segmenter" in failure(BRANCH)
+
+
 @pytest.mark.parametrize(
     "alter",
     [
-        lambda manifest: manifest.update(format=2),
+        lambda manifest: manifest.update(format=1),
         lambda manifest: manifest.update(class_names=["PNEUMONIA", "NORMAL"]),
-        lambda manifest: manifest.update(preprocessing={"resize": "crop"}),
     ],
-    ids=["format", "classes", "preprocessing"],
+    ids=["format", "classes"],
 )
 def test_manifest_of_another_program(hub, files, alter):
     commit = hub.put(REPO, "model", altered(files, alter))
     message = failure(at(commit))
-    assert "A bundle must have format, classes and preprocessing" in message
+    assert "A bundle must have format and classes" in message
     assert at(commit) in message
     assert downloads(hub) == ["manifest.json"]
 
@@ -340,8 +370,17 @@ def test_manifest_that_is_none(hub, files, content):
         entry(input_size="large"),
         entry(filters=[4]),
         entry(filters=None),
-        entry(operating_point={"threshold": "half"}),
-        entry(operating_point={"threshold": None}),
+        entry(operating_points={}),
+        entry(operating_points={"balanced": {"threshold": "half"}, "screening": {"threshold": 0.5}}),
+        entry(operating_points={"balanced": {"threshold": None}, "screening": {"threshold": 0.5}}),
+        entry(calibration=None),
+        entry(calibration={"slope": 1.0}),
+        entry(framing="squared"),
+        entry(scaling=None),
+        lambda manifest: manifest.pop("lungs"),
+        lambda manifest: manifest["lungs"].update(sha256=None),
+        lambda manifest: manifest["lungs"].update(input_size="large"),
+        lambda manifest: manifest["together"].pop("uncertain"),
         entry(saliency={}),
     ],
 )

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
+import shutil
 import time
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 from conftest import DATA, serve
 
+from pneumo.bundle import load_bundle
+from pneumo.examination import Examiner
+from pneumo.framing import RASTER
+from pneumo.radiograph import read_radiograph
+from pneumo.render import encode_png
+from pneumo.report import percent, probability
+from pneumo.ui import sessions
 from pneumo.ui.examples import load_examples
+from pneumo.ui.views import examination_view
 
 pytestmark = pytest.mark.browser
 RADIOGRAPH = DATA / "full_resolution" / "person26_virus_60.jpeg"
@@ -82,6 +96,150 @@ def test_opacity_and_switch_act_without_the_server(page):
     assert not [url for url in calls if "queue" in url or "run" in url]
 
 
+def test_operating_point_decides_anew(page, bundle_folder):
+    examiner = Examiner(load_bundle(bundle_folder), None)
+    uploads = []
+    page.on("request", lambda request: uploads.append(request.url) if "/upload?" in request.url else None)
+    upload(page, RADIOGRAPH)
+    wait_for_answer(page, "at the balanced operating point")
+    assert len(uploads) == 1
+    for value, number in (("screening", "screening"), ("custom", 0.5), ("balanced", "balanced")):
+        page.locator(f"#point input[value={value}]").check()
+        wait_for_answer(page, f"at the {value} operating point")
+        assert_decided(page, examiner.examine(read_radiograph(RADIOGRAPH), number))
+    # The same probability decides both ways.
+    page.locator("#point input[value=custom]").check()
+    for number in (1, 99):
+        page.locator("#point input[type=number]").fill(str(number))
+        wait_for_answer(page, f"at the custom operating point of {number}.0")
+        assert_decided(page, examiner.examine(read_radiograph(RADIOGRAPH), number / 100))
+    assert len(uploads) == 1
+
+
+def assert_decided(page, examination) -> None:
+    for name, prediction in examination.predictions.items():
+        card = page.locator(f'#cards [data-network="{name}"]')
+        assert card.locator(".decision").inner_text() == prediction.decision
+        assert card.locator(".probability strong").inner_text() == probability(prediction.probability)
+
+
+def test_operating_point_holds_for_the_next_radiograph(page):
+    page.locator("#point input[value=screening]").check()
+    assert "Screening: misses fewer pneumonias, more false alarms." in page.inner_text("#point")
+    assert not page.locator("#point input[type=number]").is_visible()
+    upload(page, RADIOGRAPH)
+    wait_for_answer(page, "at the screening operating point")
+    page.locator("#examples button").first.click()
+    wait_for_answer(page, load_examples()[0].file)
+    assert "at the screening operating point" in page.inner_text("#verdict")
+
+
+def test_operating_point_changes_no_refusal(page):
+    content = {"name": "text.png", "mimeType": "image/png", "buffer": b"hello\n"}
+    page.set_input_files("#upload input[type=file]", content)
+    wait_for_answer(page, "is a text file")
+    page.locator("#point input[value=screening]").check()
+    page.wait_for_timeout(2000)
+    assert "is a text file" in page.inner_text("#verdict")
+
+
+def test_lungs_are_outlined_without_the_server(page):
+    upload(page, RADIOGRAPH)
+    wait_for_answer(page, RADIOGRAPH.name)
+    calls = []
+    page.on("request", lambda request: calls.append(request.url))
+    outlines = page.locator("#cards .outline")
+    assert outlines.count() == 3
+    assert not any(outlines.nth(index).is_visible() for index in range(3))
+    assert not page.locator(".key").is_visible()
+    page.check("#show-lungs")
+    assert all(outlines.nth(index).is_visible() for index in range(3))
+    assert page.locator(".key").inner_text().split() == ["lungs", "box", "shown", "to", "the", "network"]
+    # Over the radiograph, whose aspect ratio is not that of the drawing.
+    box = "element => Object.values(element.getBoundingClientRect().toJSON())"
+    film, outline = outlines.first.evaluate(f"element => [element.parentElement, element].map({box})")
+    assert outline == pytest.approx(film, abs=0.5)
+    page.uncheck("#show-heat")
+    assert outlines.first.is_visible()
+    page.locator("#examples button").first.click()
+    wait_for_answer(page, load_examples()[0].file)
+    assert outlines.first.is_visible()
+    page.uncheck("#show-lungs")
+    assert not outlines.first.is_visible()
+    assert len([url for url in calls if "queue/join" in url]) == 1
+
+
+def test_outline_is_that_of_the_lungs(bundle_folder):
+    """The path encloses each lung, and the box lies where the network looked."""
+    examination = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(RADIOGRAPH))
+    cards = examination_view(examination).cards
+    seen, lungs = re.findall(r'd="([^"]+)"', cards)[:2]
+    drawn = np.zeros((RASTER, RASTER), np.uint8)
+    for path in lungs.strip("MZ").split("ZM"):
+        points = np.array([point.split() for point in path.split("L")], np.float32)
+        cv2.fillPoly(drawn, [np.rint(points - 0.5).astype(np.int32)], 1)
+    mask = examination.lungs.mask
+    assert 2 * (mask & (drawn > 0)).sum() / (mask.sum() + drawn.sum()) > 0.97
+    box = examination.heatmaps["cnn"].box
+    expected = [RASTER * edge for edge in (box.left, box.top, box.right, box.bottom, box.left)]
+    assert [float(number) for number in re.findall(r"-?\d+\.\d", seen)] == pytest.approx(expected, abs=0.1)
+
+
+def test_radiograph_without_lungs_warns(page):
+    noise = np.random.default_rng(0).normal(128, 12, (300, 400)).clip(0, 255).astype(np.uint8)
+    content = {"name": "noise.png", "mimeType": "image/png", "buffer": encode_png(noise)}
+    page.set_input_files("#upload input[type=file]", content)
+    wait_for_answer(page, "noise.png")
+    warning = page.locator("#verdict [role=alert]")
+    assert "No lung was found." in warning.inner_text()
+    assert "do not rely on this answer" in warning.inner_text()
+    assert page.locator("#cards .outline").count() == 0
+
+
+def test_uncertain_answer_stands_out(browser, bundle_folder, tmp_path):
+    folder = tmp_path / "models"
+    shutil.copytree(bundle_folder, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["together"]["uncertain"] |= {"low": 0.0, "high": 1.0}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with serve(folder, tmp_path) as url:
+        page = browser.new_page()
+        page.goto(url)
+        upload(page, RADIOGRAPH)
+        words = wait_for_answer(page, RADIOGRAPH.name)
+        assert page.locator("#verdict .badge").inner_text() == "? UNCERTAIN"
+        assert "Together the networks are uncertain" in words
+        # Not by colour alone.
+        style = "element => getComputedStyle(element).borderTopStyle"
+        assert page.locator("#verdict .verdict").evaluate(style) == "dashed"
+        page.close()
+
+
+def test_unused_page_is_forgotten(browser, bundle_folder, tmp_path):
+    code = (
+        "from pneumo.ui import interface, sessions\nsessions.LIFETIME, sessions._INTERVAL = 2, 0.2\ninterface.launch()"
+    )
+    with serve(bundle_folder, tmp_path, code) as url:
+        page = browser.new_page()
+        page.goto(url)
+        upload(page, RADIOGRAPH)
+        wait_for_answer(page, RADIOGRAPH.name)
+        page.wait_for_timeout(4000)
+        page.locator("#point input[value=screening]").check()
+        wait_for_answer(page, "This radiograph is no longer kept.")
+        upload(page, RADIOGRAPH)
+        wait_for_answer(page, "at the screening operating point")
+        page.close()
+
+
+def test_closed_and_unused_sessions_are_dropped():
+    now = datetime.now()
+    used = {"closed": now, "unused": now - timedelta(seconds=sessions.LIFETIME + 1), "used": now}
+    data = {key: SimpleNamespace(is_closed=key == "closed") for key in used}
+    sessions.forget(SimpleNamespace(session_data=data, time_last_used=used))
+    assert data.keys() == used.keys() == {"used"}
+
+
 def test_every_example_is_answered_with_its_label(page):
     for index, example in enumerate(load_examples()):
         page.locator("#examples button").nth(index).click()
@@ -136,10 +294,25 @@ def test_keyboard_reads_an_example(page):
     wait_for_answer(page, load_examples()[0].file)
 
 
+def test_page_says_what_the_numbers_mean(page):
+    words = page.inner_text("#answer").replace("\xa0", " ")
+    assert "of held-out radiographs given about 80 %, about 80 % showed pneumonia" in words
+    assert "not calibrated" not in page.content()
+
+
+def test_numbers_tab_has_operating_points(page, bundle_folder):
+    page.get_by_role("tab", name="The numbers").click()
+    page.locator(".points").wait_for(timeout=60_000)
+    rows = [row.split("\t") for row in page.locator(".points").inner_text().splitlines() if row.strip()]
+    bundle = load_bundle(bundle_folder)
+    points = [*(network.thresholds for network in bundle.networks.values()), bundle.consensus.thresholds]
+    assert [row[1:] for row in rows[1:]] == [[percent(value) for value in item.values()] for item in points]
+
+
 def test_numbers_tab_has_intervals_and_floors(page):
     page.get_by_role("tab", name="The numbers").click()
-    page.locator(".numbers").wait_for(timeout=60_000)
-    text = page.locator(".numbers").inner_text()
+    page.locator(".numbers").first.wait_for(timeout=60_000)
+    text = page.locator(".numbers").first.inner_text()
     assert "floor: " in text
     assert re.search(r"\[0\.\d{3}, \d\.\d{3}\]", text)
 
@@ -154,8 +327,11 @@ def test_nothing_overflows(browser, server, size, scheme):
     wait_for_answer(page, load_examples()[0].file)
     width = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(width) == 0
+    page.check("#show-lungs")
+    page.locator("#point input[value=custom]").check()
+    assert page.evaluate(width) == 0
     page.get_by_role("tab", name="The numbers").click()
-    page.locator(".numbers").wait_for()
+    page.locator(".numbers").first.wait_for()
     assert page.evaluate(width) == 0
     context.close()
 

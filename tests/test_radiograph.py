@@ -1,4 +1,4 @@
-"""What is read as a radiograph, what is refused and in which words, and what a network then sees."""
+"""What is read as a radiograph, and what is refused and in which words."""
 
 import hashlib
 import io
@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from pneumo.errors import PneumoError, RadiographSizeError, UnreadableRadiograph
-from pneumo.radiograph import MAX_BYTES, MAX_PIXELS, PREPROCESSING, preprocess, read_radiograph, scale_gray
+from pneumo.radiograph import MAX_BYTES, MAX_PIXELS, read_radiograph
 
 TESTS = Path(__file__).parent
 WIDTH, HEIGHT = 96, 80
@@ -641,90 +641,3 @@ def test_refused_array(values):
 def test_empty_array(shape):
     with pytest.raises(RadiographSizeError, match=f"array is {shape[1]} x {shape[0]}"):
         read_radiograph(np.zeros(shape, np.uint8))
-
-
-# What a network sees
-
-
-@pytest.mark.parametrize("shape", [(64, 64), (80, 96), (224, 224), (767, 1260), (64, 5000), (223, 3000), (225, 224)])
-@pytest.mark.parametrize("size", [48, 150])
-def test_preprocess(shape, size):
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    pixels[: shape[0] // 2] = 0
-    pixels[shape[0] // 2 :] //= 128
-    pixels *= 255
-    inputs = preprocess(pixels, size)
-    assert inputs.shape == (size, size, 1)
-    assert inputs.dtype == np.float32
-    assert inputs.min() == 0
-    assert 0.4 < inputs.max() <= 1
-
-
-@pytest.mark.parametrize("level", [0, 1, 128, 255])
-def test_preprocess_keeps_levels(level):
-    assert np.all(preprocess(np.full((300, 400), level, np.uint8), 150) == np.float32(level) / np.float32(255))
-
-
-@pytest.fixture(scope="module")
-def golden():
-    """Gray values that networks were trained on: what `preprocess` must give again, times 255.
-
-    They were written once, by ``np.savez_compressed(path, name=PREPROCESSING, **{file: resize_gray(pixels, 150)})``,
-    and change only together with the name `PREPROCESSING`, which bundles carry.
-    """
-    with np.load(TESTS / "golden" / "preprocess.npz") as content:
-        return dict(content)
-
-
-@pytest.mark.parametrize("file", ["chest_xray/test/NORMAL/IM-0005-0001.jpeg", "full_resolution/person26_virus_60.jpeg"])
-def test_preprocess_is_what_it_was(golden, file):
-    assert str(golden["name"]) == PREPROCESSING
-    inputs = preprocess(read_radiograph(TESTS / "data" / file).pixels, 150)
-    expected = golden[file].astype(np.float32) / np.float32(255)
-    assert np.array_equal(inputs[..., 0], expected)
-
-
-def test_training_and_serving_see_the_same(manifest, images):
-    from training.dataset import load_pixels, open_dataset
-
-    dataset, source = open_dataset(manifest)
-    pixels, _ = load_pixels(source, dataset.images, 150)
-    served = [preprocess(read_radiograph(images / image.file).pixels, 150) for image in dataset.images]
-    assert np.array_equal(scale_gray(pixels), np.stack(served))
-
-
-def test_training_and_serving_see_the_same_at_full_resolution(tmp_path):
-    from training.dataset import Image as DatasetImage
-    from training.dataset import load_pixels
-    from training.sources import open_source
-
-    folder = tmp_path / "test" / "NORMAL"
-    folder.mkdir(parents=True)
-    content = (TESTS / "data" / "full_resolution" / "IM-0081-0001.jpeg").read_bytes()
-    (folder / "IM-0081-0001.jpeg").write_bytes(content)
-    digest = hashlib.sha256(content).hexdigest()
-    image = DatasetImage("test/NORMAL/IM-0081-0001.jpeg", digest, "test", "NORMAL", "IM-81", "", 1260, 767)
-    pixels, labels = load_pixels(open_source(tmp_path), [image], 150)
-    assert np.array_equal(scale_gray(pixels)[0], preprocess(read_radiograph(content).pixels, 150))
-    assert labels.tolist() == [0]
-
-
-@pytest.mark.parametrize("file", ["IM-0081-0001.jpeg", "person26_virus_60.jpeg"])
-def test_full_resolution_looks_like_its_reduced_copy(file):
-    path = TESTS / "data" / "full_resolution" / file
-    with Image.open(path) as image:
-        copy = encode(image.convert("L").resize((224, 224), Image.Resampling.BOX), "JPEG", quality=95)
-    full, reduced = (preprocess(read_radiograph(source).pixels, 150) for source in (path, copy))
-    assert np.abs(full - reduced).max() < 0.1
-    assert np.abs(full - reduced).mean() < 0.005
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize("file", ["NORMAL/IM-0081-0001.jpeg", "PNEUMONIA/person26_virus_60.jpeg"])
-def test_full_resolution_looks_like_the_training_data(file):
-    shared = TESTS.parent.parent / "shared" / "data"
-    full, reduced = (
-        preprocess(read_radiograph(shared / folder / "test" / file).pixels, 150)
-        for folder in ("full_resolution", "chest_xray")
-    )
-    assert np.abs(full - reduced).mean() < 0.01

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pneumo.framing import WHOLE, Box, cut, frame, to_raster
 from pneumo.radiograph import Radiograph, read_radiograph
 from pneumo.render import OPACITY, display_pixels, encode_jpeg, encode_png, heat_rgba, legend_rgba, overlay
 from pneumo.saliency import Heatmap
@@ -11,8 +12,8 @@ from pneumo.saliency import Heatmap
 SCALE = 4.0
 
 
-def heatmap(values) -> Heatmap:
-    return Heatmap("gradcam", "PNEUMONIA", np.array(values, np.float32), SCALE)
+def heatmap(values, box: Box = WHOLE) -> Heatmap:
+    return Heatmap("gradcam", "PNEUMONIA", np.array(values, np.float32), box, SCALE)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,61 @@ def test_heat_is_drawn_where_it_is(radiograph):
     assert difference[: height // 10, -width // 10 :].min() > 0
     assert difference[height // 2 :].max() == 0
     assert difference[:, : width // 2].max() == 0
+
+
+BOXES = {
+    "inside": Box(0.25, 0.1, 0.75, 0.9),
+    "beyond the bottom": Box(0.1, 0.2, 0.9, 1.08),
+    "beyond the left and top": Box(-0.2, -0.1, 0.6, 0.5),
+    "beyond all sides": Box(-0.1, -0.3, 1.1, 1.3),
+    "beyond top and bottom": Box(0, -0.5, 1, 1.5),
+    "small": Box(0.5, 0.5, 0.53, 0.52),
+}
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
+@pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (224, 224), (1024, 623), (64, 1), (1, 64)])
+def test_outside_its_box_heat_is_transparent(box, width, height):
+    rgba = heat_rgba(heatmap(np.full((5, 5), SCALE), box), width, height)
+    assert rgba.shape == (height, width, 4)
+    # Centres of pixels.
+    x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5)[:, np.newaxis] / height
+    half_x, half_y = 0.5001 / width, 0.5001 / height
+    inside = (x > box.left + half_x) & (x < box.right - half_x) & (y > box.top + half_y) & (y < box.bottom - half_y)
+    outside = (x < box.left - half_x) | (x > box.right + half_x) | (y < box.top - half_y) | (y > box.bottom + half_y)
+    assert np.all(rgba[outside, 3] == 0)
+    assert np.all(rgba[inside, 3] == 255)
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
+@pytest.mark.parametrize("cell", [(0, 0), (1, 3), (2, 2), (4, 0), (4, 4)])
+def test_heat_lies_where_its_cell_is(box, cell):
+    width, height = 1000, 800
+    values = np.zeros((5, 5))
+    values[cell] = SCALE
+    opacity = heat_rgba(heatmap(values, box), width, height)[..., 3]
+    row, column = cell
+    x = (box.left + (box.right - box.left) * (column + 0.5) / 5) * width
+    y = (box.top + (box.bottom - box.top) * (row + 0.5) / 5) * height
+    reach_x, reach_y = (box.right - box.left) / 5 * width, (box.bottom - box.top) / 5 * height
+    rows, columns = np.nonzero(opacity)
+    if 0 <= x < width - 1 and 0 <= y < height - 1:
+        assert opacity[int(y), int(x)] == 255
+    # Nothing further away than the neighbours' centres.
+    assert np.all(np.abs(columns + 0.5 - x) <= reach_x + 1)
+    assert np.all(np.abs(rows + 0.5 - y) <= reach_y + 1)
+
+
+@pytest.mark.parametrize("aspect", [0.6, 1, 1.7])
+def test_heat_lies_on_what_the_network_saw(aspect):
+    """A bright square of the radiograph, taken through the cut that the network sees and back as heat."""
+    width, height = round(600 * aspect), 600
+    pixels = np.zeros((height, width), np.uint8)
+    pixels[height // 5 : height // 2, width // 3 : 2 * width // 3] = 255
+    for box in (WHOLE, Box(0.2, 0.1, 0.8, 1.1), frame("whole", aspect, None)):
+        seen = cut(to_raster(pixels), box, 128)
+        drawn = heat_rgba(heatmap(seen / 255 * SCALE, box), width, height)[..., 3] >= 128
+        assert np.mean(drawn != (pixels >= 128)) < 0.02
 
 
 @pytest.mark.parametrize("share", [0.02, 0.25, 0.5, 0.75, 1])

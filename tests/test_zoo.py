@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from pneumo.errors import PneumoError, UnknownNameError
-from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, SALIENCY_LAYER, architecture, build
+from pneumo.zoo import (
+    ARCHITECTURES,
+    CLASS_NAMES,
+    SALIENCY_LAYER,
+    SEGMENTER_FILTERS,
+    architecture,
+    build,
+    build_segmenter,
+)
 
 PARAMETERS = {"cnn": 1_246_401, "cnn_lstm": 1_206_209, "cnn_rnn": 628_097}
 
@@ -129,3 +137,57 @@ def test_unknown_name(look_up, name):
 
 def test_class_names():
     assert CLASS_NAMES == ("NORMAL", "PNEUMONIA")
+
+
+# The segmenter
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> keras.Model:
+    """The segmenter at its full size, with fresh weights."""
+    keras.utils.set_random_seed(5)
+    return build_segmenter()
+
+
+@pytest.fixture(scope="module")
+def larger_inputs() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(2, 192, 192, 1)).astype(np.float32)
+
+
+def test_segmenter(segmenter, larger_inputs):
+    assert segmenter.count_params() == 791_649
+    assert not any(isinstance(layer, keras.Model) for layer in segmenter.layers)
+    masks = segmenter(larger_inputs, training=False).numpy()
+    assert masks.shape == larger_inputs.shape
+    assert masks.dtype == np.float32
+    assert np.all((masks > 0) & (masks < 1))
+    alone = np.concatenate([segmenter(larger_inputs[index : index + 1], training=False) for index in range(2)])
+    np.testing.assert_allclose(masks, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [64, 96, 256])
+def test_segmenter_of_other_sizes(size):
+    model = build_segmenter(size, (2, 3, 4, 5, 6))
+    assert model.output_shape == model.input_shape == (None, size, size, 1)
+
+
+def test_every_weight_of_the_segmenter_gets_a_gradient(segmenter, larger_inputs):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(segmenter(larger_inputs, training=True) ** 2)
+    variables = segmenter.trainable_variables
+    for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+        values = gradient.numpy()
+        assert np.isfinite(values).all(), variable.path
+        assert np.any(values != 0), variable.path
+
+
+def test_saved_segmenter_opens_with_plain_keras(segmenter, larger_inputs, tmp_path):
+    segmenter.save(tmp_path / "segmenter.keras")
+    expected = segmenter(larger_inputs, training=False)
+    loaded = keras.models.load_model(tmp_path / "segmenter.keras")
+    np.testing.assert_array_equal(loaded(larger_inputs, training=False), expected)
+    fresh = build_segmenter(filters=SEGMENTER_FILTERS)
+    fresh.load_weights(tmp_path / "segmenter.keras")
+    np.testing.assert_array_equal(fresh(larger_inputs, training=False), expected)

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from pneumo.framing import DILATION, near
+
+_ODDS = 0.5
+"""Chance with which each of the photometric transforms is applied to an image."""
+
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Ranges of the random geometric transforms of one image, all applied in one interpolation.
+    """Ranges of the random transforms of one image; the geometric ones are all applied in one interpolation.
+
+    A field at its default does nothing. Each photometric transform is applied to every second image.
 
     Attributes
     ----------
@@ -22,45 +29,144 @@ class Augmentation:
         Largest shift along each axis, as a share of the side.
     flip : bool
         Whether every second image is mirrored left to right.
+    aspect : float
+        Largest factor, 1 or more, by which the ratio of width to height grows or shrinks.
+    gamma : float
+        Largest exponent, 1 or more, of the gray values; drawn between its inverse and itself.
+    contrast : float
+        Largest factor, 1 or more, of the distance from middle gray; drawn between its inverse and itself.
+    brightness : float
+        Largest shift of the gray values to either side, as a share of their range.
+    blur : float
+        Largest standard deviation of a Gaussian blur, in pixels; sharpening, of every second such image, is by as much.
+    noise : float
+        Largest standard deviation of Gaussian noise, as a share of the range of gray values.
+    jpeg : int
+        Lowest quality of a JPEG compression, 1 to 100.
+    strip : float
+        Share of the images of which everything but the lungs becomes one gray; needs lung masks.
+    blind : float
+        Share of the images whose lungs become one gray or noise, and which are then labelled one half: there is
+        nothing left to decide by. Needs lung masks.
     """
 
     rotation: float = 0.0
     zoom: float = 0.0
     shift: float = 0.0
     flip: bool = False
+    aspect: float = 1.0
+    gamma: float = 1.0
+    contrast: float = 1.0
+    brightness: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    jpeg: int = 100
+    strip: float = 0.0
+    blind: float = 0.0
 
-    def apply(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    def apply(
+        self, images: np.ndarray, generator: np.random.Generator, size: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Transform each image by its own random draw; what enters at the border repeats the edge.
 
         Parameters
         ----------
-        images : numpy.ndarray of uint8, shape (n, size, size)
+        images : numpy.ndarray of uint8, shape (n, side, side) or (n, side, side, 2)
+            Gray values, and in the second plane, where there is one, the lung mask, 0 to 255.
         generator : numpy.random.Generator
+        size : int, optional
+            Side of the result, which shows the middle of the images. Default: their side.
 
         Returns
         -------
-        numpy.ndarray of uint8, shape (n, size, size)
+        images : numpy.ndarray of uint8, shape (n, size, size) or (n, size, size, 2)
+        blind : numpy.ndarray of bool, shape (n,)
+            Which images have lost their lungs.
         """
-        size = images.shape[1]
-        result = np.empty_like(images)
+        size = size or images.shape[1]
+        result = np.empty((len(images), size, size, *images.shape[3:]), np.uint8)
+        blind = np.zeros(len(images), bool)
         for index, image in enumerate(images):
-            cv2.warpAffine(
-                image,
-                self._matrix(size, generator),
-                (size, size),
-                dst=result[index],
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-        return result
+            result[index] = self._move(image, size, generator)
+            if images.ndim == 4:
+                gray, mask = result[index, ..., 0], result[index, ..., 1]
+                blind[index] = self._hide(gray, mask, generator)
+            else:
+                gray = result[index]
+            gray[...] = self._expose(np.ascontiguousarray(gray), generator)
+        return result, blind
 
-    def _matrix(self, size: int, generator: np.random.Generator) -> np.ndarray:
+    def _move(self, image: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
+        return cv2.warpAffine(
+            image,
+            self._matrix(image.shape[0], size, generator),
+            (size, size),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+
+    def _matrix(self, side: int, size: int, generator: np.random.Generator) -> np.ndarray:
         """Draw a matrix, shape (2, 3), that takes a place in the result to its place in the image."""
         angle = np.deg2rad(generator.uniform(-self.rotation, self.rotation))
         scale_x, scale_y = generator.uniform(1 - self.zoom, 1 + self.zoom, size=2)
         shift = generator.uniform(-self.shift, self.shift, size=2) * size
         mirror = -1.0 if generator.random() < 0.5 and self.flip else 1.0
+        if self.aspect > 1:
+            stretch = np.sqrt(_factor(self.aspect, generator))
+            scale_x, scale_y = scale_x * stretch, scale_y / stretch
         cos, sin = np.cos(angle), np.sin(angle)
         linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([scale_x * mirror, scale_y])
-        centre = np.full(2, (size - 1) / 2)
-        return np.column_stack([linear, centre - linear @ centre + shift])
+        middle = np.full(2, (side - 1) / 2)
+        return np.column_stack([linear, middle - linear @ np.full(2, (size - 1) / 2) + shift])
+
+    def _hide(self, gray: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> bool:
+        """Remove the lungs, or all but the lungs, from some images; tell whether the lungs are gone."""
+        draw = generator.random()
+        inside = mask >= 128
+        if not inside.any():
+            return False
+        if draw < self.blind:
+            kind = generator.integers(3)
+            level = int(gray.mean()) if kind == 1 else int(generator.integers(256))
+            # At times all but a rim: where only the lungs are shown, what lies around has their mean.
+            hidden = inside if generator.random() < 0.5 else inside | ~near(inside, generator.uniform(0, 2 * DILATION))
+            gray[hidden] = level
+            if kind == 2:
+                grain = generator.normal(level, generator.uniform(5, 60), int(inside.sum()))
+                gray[inside] = np.clip(grain, 0, 255)
+            return True
+        if draw < self.blind + self.strip:
+            gray[~inside] = generator.integers(256)
+        return False
+
+    def _expose(self, gray: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Change exposure, sharpness and compression."""
+        values = np.arange(256) / 255
+        if self.gamma > 1 and generator.random() < _ODDS:
+            values = values ** _factor(self.gamma, generator)
+        if self.contrast > 1 and generator.random() < _ODDS:
+            values = 0.5 + (values - 0.5) * _factor(self.contrast, generator)
+        if self.brightness > 0 and generator.random() < _ODDS:
+            values = values + generator.uniform(-self.brightness, self.brightness)
+        gray = cv2.LUT(gray, np.clip(np.rint(values * 255), 0, 255).astype(np.uint8))
+        if self.blur > 0 and generator.random() < _ODDS:
+            soft = cv2.GaussianBlur(gray, (0, 0), generator.uniform(0.2, 1) * self.blur)
+            gray = soft if generator.random() < 0.5 else cv2.addWeighted(gray, 2, soft, -1, 0)
+        if self.noise > 0 and generator.random() < _ODDS:
+            grain = generator.standard_normal(gray.shape, np.float32) * (generator.uniform(0, self.noise) * 255)
+            gray = np.clip(np.rint(gray + grain), 0, 255).astype(np.uint8)
+        if self.jpeg < 100 and generator.random() < _ODDS:
+            quality = int(generator.integers(self.jpeg, 100))
+            gray = compress(gray, quality)
+        return gray
+
+
+def compress(gray: np.ndarray, quality: int) -> np.ndarray:
+    """Gray values, uint8, after a JPEG of a quality from 1 to 100."""
+    content = cv2.imencode(".jpg", gray, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def _factor(largest: float, generator: np.random.Generator) -> float:
+    """A factor between the inverse of the largest and the largest, as often below 1 as above."""
+    return float(largest ** generator.uniform(-1, 1))

@@ -1,30 +1,52 @@
-"""From finished trainings to a bundle: weights, operating points and heat scales, all chosen on validation images."""
+"""From finished trainings to a bundle: weights, calibration, operating points and heat scales, from held-out images."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pneumo.bundle import FORMAT, MANIFEST, Bundle, Network
-from pneumo.classifier import Classifier
-from pneumo.radiograph import PREPROCESSING, read_radiograph, scale_gray
+from pneumo.bundle import (
+    FORMAT,
+    MANIFEST,
+    METRICS,
+    PREDICTIONS,
+    SEGMENTER,
+    SEGMENTER_RECORD,
+    Bundle,
+    Network,
+)
+from pneumo.classifier import calibrate
+from pneumo.framing import needs_lungs, scale_gray
+from pneumo.lungs import Segmenter
 from pneumo.saliency import METHODS, Explainer
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, build
-from training.dataset import Dataset, load_pixels, open_dataset
-from training.errors import TrainingError
-from training.fit import BEST
-from training.metrics import measure, operating_point
-from training.sources import Source
-
-OPERATING_POINT_RULE = "highest balanced accuracy on validation; of equals, nearest to 0.5"
-HEAT_PERCENTILE = 90
-HEAT_RULE = (
-    f"{HEAT_PERCENTILE}th percentile, over validation images of a class with any heat, of the map's largest value"
+from training.dataset import HELD_OUT as HELD_OUT_SPLITS
+from training.dataset import Dataset, open_dataset
+from training.decisions import (
+    BALANCED_RULE,
+    CALIBRATION_RULE,
+    SCREENING_RULE,
+    UNCERTAIN_RULE,
+    operating_point,
+    platt,
+    screening_point,
+    uncertain_band,
 )
+from training.errors import TrainingError
+from training.fit import HELD_OUT, KEPT, RUN
+from training.metrics import measure
+from training.segment import load_segmenter
+from training.views import Views, load_views
+
+_BATCH = 64
+HEAT_PERCENTILE = 90
+HEAT_RULE = f"{HEAT_PERCENTILE}th percentile, over held-out images of a class with any heat, of the map's largest value"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -33,15 +55,23 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def make_bundle(runs: Path, manifest: Path, folder: Path) -> None:
-    """Bundle the trained networks of a folder of runs.
+def run_folders(runs: Path, name: str) -> list[Path]:
+    """The folders of a network's finished trainings, one a seed, in order."""
+    found = [path.parent for path in (runs / name).glob(f"seed-*/{RUN}") if path.parent.name[5:].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
+
+
+def make_bundle(runs: Path, manifest: Path, segmenter: Path | None, folder: Path) -> None:
+    """Bundle the trained networks of a folder of runs: of each, the seed with the highest score on held-out images.
 
     Parameters
     ----------
     runs : Path
-        Holds one folder a network, as `python -m training train` leaves them.
+        Holds NETWORK/seed-N, as `python -m training train` leaves them.
     manifest : Path
         Data manifest that they were trained with.
+    segmenter : Path or None
+        Folder of the trained segmenter; None if no network needs it.
     folder : Path
         Of the bundle; its files of the same names are replaced.
 
@@ -51,94 +81,168 @@ def make_bundle(runs: Path, manifest: Path, folder: Path) -> None:
         If a run is missing, or was made with other data.
     """
     dataset, source = open_dataset(manifest)
-    records = {name: _read_run(runs / name, dataset) for name in ARCHITECTURES}
-    networks = {name: _network(runs / name, record) for name, record in records.items()}
-    classifier = Classifier(Bundle(str(runs), networks, 0.5, {}))
-    validation = dataset.split("validation")
-    patients = np.array([image.patient for image in validation])
+    records = {name: _read_runs(runs, name, dataset) for name in ARCHITECTURES}
+    best = {name: max(found, key=lambda path: found[path]["held_out"]["score"]) for name, found in records.items()}
+    lungs = any(needs_lungs(records[name][run]["recipe"]["framing"]) for name, run in best.items())
+    if lungs and segmenter is None:
+        raise TrainingError("These networks need the lungs; no segmenter was given. Name its folder by --lungs.")
+    finder = None
+    if lungs and segmenter:
+        finder = Segmenter(load_segmenter(segmenter))
+        digest = hashlib.sha256((segmenter / SEGMENTER).read_bytes()).hexdigest()
+        for run, record in [pair for found in records.values() for pair in found.items()]:
+            if record["segmenter"] != digest:
+                raise TrainingError(
+                    f"Networks must be bundled with the segmenter that they were trained with; {segmenter} holds "
+                    f"another than {run} saw. Name its folder by --lungs."
+                )
+    held_out = load_views(source, dataset.held_out(), finder)
+    splits = np.array([image.split for image in held_out.images])
+    patients = np.array([image.patient for image in held_out.images])
+    labels = held_out.labels
+
+    folder.mkdir(parents=True, exist_ok=True)
+    # They describe the networks that were here before.
+    for name in (METRICS, PREDICTIONS):
+        (folder / name).unlink(missing_ok=True)
     probabilities = {}
     entries: dict[str, Any] = {}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, record in records.items():
-        pixels, labels = load_pixels(source, validation, networks[name].input_size)
-        probabilities[name] = classifier.probability(name, scale_gray(pixels))
-        threshold = operating_point(labels, probabilities[name])
+    for name, run in best.items():
+        record = records[name][run]
+        recipe = record["recipe"]
+        with np.load(run / HELD_OUT) as saved:
+            raw = saved["clean"]
+        slope, offset = platt(labels, raw)
+        probabilities[name] = calibrate(raw, slope, offset)
+        model = build(name, recipe["input_size"], tuple(recipe["filters"]))
+        model.load_weights(run / KEPT)
         file = f"{name}.keras"
         # Saved anew, because the file of the run holds the optimizer's state too.
-        networks[name].model.save(folder / file)
+        model.save(folder / file)
+        network = Network(
+            name, model, recipe["input_size"], recipe["framing"], recipe["scaling"], slope, offset, {}, {}
+        )
         entries[name] = {
             "file": file,
             "sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(),
             "architecture": name,
-            "input_size": record["recipe"]["input_size"],
-            "filters": record["recipe"]["filters"],
-            "calibration": "none",
-            "operating_point": {"threshold": threshold, "rule": OPERATING_POINT_RULE},
-            "saliency": _heat_scales(networks[name], dataset, source),
-            # Optimistic: the epoch and the operating point were chosen on these very images.
-            "validation": measure(labels, probabilities[name], threshold, patients),
-            **{key: record[key] for key in ("recipe", "best", "minutes", "libraries", "commit")},
+            "parameters": model.count_params(),
+            **{key: recipe[key] for key in ("input_size", "filters", "framing", "scaling")},
+            "calibration": {"method": CALIBRATION_RULE, "slope": slope, "offset": offset},
+            "operating_points": _operating_points(labels, probabilities[name]),
+            "saliency": _heat_scales(network, held_out),
+            **_held_out(labels, probabilities[name], patients, splits),
+            "seeds": [
+                {"seed": item["recipe"]["seed"], "minutes": item["minutes"], "held_out": item["held_out"]}
+                for item in records[name].values()
+            ],
+            **{key: record[key] for key in ("recipe", "kept", "minutes", "libraries", "commit")},
         }
     mean = np.mean(list(probabilities.values()), axis=0)
-    threshold = operating_point(labels, mean)
+    low, high = uncertain_band(labels, mean)
     content = {
         "format": FORMAT,
         "class_names": CLASS_NAMES,
-        "preprocessing": PREPROCESSING,
         "data": {"fingerprint": dataset.fingerprint, "seed": dataset.seed, "counts": dataset.counts()},
         "networks": entries,
         "together": {
-            "operating_point": {"threshold": threshold, "rule": OPERATING_POINT_RULE},
-            "validation": measure(labels, mean, threshold, patients),
+            "operating_points": _operating_points(labels, mean),
+            "uncertain": {"low": low, "high": high, "rule": UNCERTAIN_RULE},
+            **_held_out(labels, mean, patients, splits),
         },
     }
+    if lungs and segmenter:
+        content["lungs"] = _segmenter(segmenter, folder)
     write_json(folder / MANIFEST, content)
 
 
-def _read_run(folder: Path, dataset: Dataset) -> dict[str, Any]:
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        fingerprint = record["data"]["fingerprint"]
-        (folder / BEST).stat()
-    except (OSError, ValueError, LookupError, TypeError) as error:
+def _operating_points(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    return {
+        "balanced": {"threshold": operating_point(labels, probabilities), "rule": BALANCED_RULE},
+        "screening": {"threshold": screening_point(labels, probabilities), "rule": SCREENING_RULE},
+    }
+
+
+def _held_out(labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, splits: np.ndarray) -> dict:
+    """Measures on each set of held-out images: optimistic, since everything was chosen on these very images."""
+    threshold = operating_point(labels, probabilities)
+    return {
+        split: measure(labels[splits == split], probabilities[splits == split], threshold, patients[splits == split])
+        for split in HELD_OUT_SPLITS
+    }
+
+
+def _segmenter(segmenter: Path, folder: Path) -> dict[str, Any]:
+    record = json.loads((segmenter / SEGMENTER_RECORD).read_text(encoding="utf-8"))
+    for name in (SEGMENTER, SEGMENTER_RECORD):
+        # Both are the same files where a bundle is made with its own segmenter.
+        if not (folder / name).exists() or not (segmenter / name).samefile(folder / name):
+            shutil.copyfile(segmenter / name, folder / name)
+    return {
+        "file": SEGMENTER,
+        "sha256": hashlib.sha256((folder / SEGMENTER).read_bytes()).hexdigest(),
+        "input_size": record["recipe"]["input_size"],
+        "filters": record["recipe"]["filters"],
+        **{key: record[key] for key in ("parameters", "minutes", "pairs", "held_out")},
+        "dropped": len(record["dropped"]),
+    }
+
+
+def _read_runs(runs: Path, name: str, dataset: Dataset) -> dict[Path, dict[str, Any]]:
+    found = {}
+    for folder in run_folders(runs, name):
+        try:
+            record = json.loads((folder / RUN).read_text(encoding="utf-8"))
+            fingerprint = record["data"]["fingerprint"]
+            record["held_out"]["score"], record["segmenter"]
+            for name in (KEPT, HELD_OUT):
+                if not zipfile.is_zipfile(folder / name):
+                    raise ValueError(name)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise TrainingError(
+                f"A run must be as `python -m training train` left it; {folder} is not. Train it again."
+            ) from error
+        if fingerprint != dataset.fingerprint:
+            raise TrainingError(
+                f"A bundle's networks must be trained on the data of its manifest; {folder} was not. Train it again."
+            )
+        found[folder] = record
+    if not found:
         raise TrainingError(
-            f"A bundle needs a finished training of each network; {folder} has none. Run `python -m training train`."
-        ) from error
-    if fingerprint != dataset.fingerprint:
-        raise TrainingError(
-            f"A bundle's networks must be trained on the data of its manifest; {folder} was not. Train it again."
+            f"A bundle needs a finished training of each network; {runs / name} has none. "
+            "Run `python -m training train`."
         )
-    return record
+    return found
 
 
-def _network(folder: Path, record: dict[str, Any]) -> Network:
-    recipe = record["recipe"]
-    model = build(record["network"], recipe["input_size"], tuple(recipe["filters"]))
-    model.load_weights(folder / BEST)
-    return Network(record["network"], model, recipe["input_size"], 0.5, dict.fromkeys(CLASS_NAMES, 1.0))
-
-
-def _heat_scales(network: Network, dataset: Dataset, source: Source) -> dict[str, Any]:
+def _heat_scales(network: Network, held_out: Views) -> dict[str, Any]:
     """The value of each method's maps that is drawn at full strength, for each class."""
-    bundle = Bundle("", {network.name: network}, 0.5, {})
+    bundle = Bundle("", {network.name: network}, None, None, {})
+    inputs = scale_gray(held_out.shown(network.framing, network.input_size), network.scaling)
     scales: dict[str, Any] = {}
     for method in METHODS:
         explainer = Explainer(bundle, method)
-        peaks: dict[str, list[float]] = {label: [] for label in CLASS_NAMES}
-        for image in dataset.split("validation"):
-            radiograph = read_radiograph(source.read(image.file), image.file)
-            heatmap = explainer.explain(network.name, radiograph, image.label)
-            peaks[image.label].append(float(heatmap.values.max()))
-        drawn = {label: [peak for peak in peaks[label] if np.isfinite(peak) and peak > 0] for label in CLASS_NAMES}
-        everything = [peak for label in CLASS_NAMES for peak in drawn[label]]
-        if not everything:
+        peaks = {
+            label: np.concatenate(
+                [
+                    explainer.evidence(network.name, part, label).max(axis=(1, 2))
+                    for part in np.array_split(inputs[held_out.labels == number], -(-len(inputs) // _BATCH))
+                    if len(part)
+                ]
+            )
+            for number, label in enumerate(CLASS_NAMES)
+        }
+        drawn = {label: found[np.isfinite(found) & (found > 0)] for label, found in peaks.items()}
+        everything = np.concatenate(list(drawn.values()))
+        if not len(everything):
             raise TrainingError(
                 f"A network needs a heatmap to be bundled; all {method} maps of {network.name} are empty."
             )
         scales[method] = {
             # A class for which nothing was ever drawn takes the scale of the other.
             "scale": {
-                label: float(np.percentile(drawn[label] or everything, HEAT_PERCENTILE)) for label in CLASS_NAMES
+                label: float(np.percentile(found if len(found) else everything, HEAT_PERCENTILE))
+                for label, found in drawn.items()
             },
             "rule": HEAT_RULE,
             "maps": {label: len(peaks[label]) for label in CLASS_NAMES},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 from pneumo.bundle import FolderFiles, read_manifest
 from pneumo.errors import UnknownNameError
 from pneumo.examination import DISCLAIMER
-from pneumo.report import CONFUSION, METRICS, confusion
+from pneumo.framing import FRAMINGS
+from pneumo.report import CONFUSION, DETAILS, METRICS, confusion, percent, title
 from pneumo.zoo import architecture
-from training.compare import markdown_table, results_table
+from training.compare import details_table, results_table, tables, uncertain_words
 from training.errors import PublishError
 from training.sources import HUB_DATASET
 
@@ -33,24 +36,34 @@ _HUB_METRICS = {
     "f1": ("f1_pneumonia", "F1 of pneumonia"),
     "brier_score": ("brier", "Brier score"),
 }
-_SUBGROUPS = {
-    "sensitivity_bacterial": "sensitivity, bacterial",
-    "sensitivity_viral": "sensitivity, viral",
-    "specificity": "specificity",
-}
-_CALIBRATION = {"ece": "expected calibration error", "brier": "Brier score"}
 _MEASURES = {
     *METRICS,
+    *DETAILS,
     "auc_above_floor",
     *CONFUSION,
-    *_SUBGROUPS,
-    *_CALIBRATION,
     *(measure for measure, _ in _HUB_METRICS.values()),
+} - {"mcc", "precision_pneumonia"}
+"""What every evaluation has; those left out are not defined for a network that always says the same."""
+_SEEDS = "Every training of each network, with its own calibration and operating point:"
+_ORIGINALS = (
+    "The published full-resolution originals of some test images against their small copies: how many decisions flip, "
+    "and by how much the probability changes on average."
+)
+_TEACHER = (
+    " Of each label {share} is what a larger network said, EfficientNet-Lite0 pretrained on ImageNet and fine-tuned on "
+    "the same training images."
+)
+_ELSEWHERE = "Measured for all networks of the bundle together: see metrics.json."
+_SCALINGS = {
+    "unit": "divided by 255",
+    "standard": "scaled so that each image has mean 0 and standard deviation 1",
 }
 _FIGURES = {
     "roc.png": "ROC curves",
+    "reliability.png": "Reliability diagrams",
     "confusion.png": "Confusion matrices",
     "curves.png": "Learning curves",
+    "worst_lungs.png": "The segmenter's worst cases",
 }
 
 
@@ -126,6 +139,8 @@ def card(
     text = _TEMPLATE.read_text(encoding="utf-8")
     for name, value in _fields(manifest, folder, repository, figures).items():
         text = text.replace(f"{{{{ {name} }}}}", value)
+    # What does not fill its place leaves no gap.
+    text = re.sub(r"\n{3,}", "\n\n", text)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
 
 
@@ -138,13 +153,13 @@ def eval_results(folder: Path, networks: list[str] | None = None) -> str:
         As `evaluated_manifest`.
     """
     manifest = evaluated_manifest(folder, networks)
-    title, test = _headline(manifest)
+    name, test = _headline(manifest)
     # A data set has one value for each of its tasks: the ROC AUC of what a user asks first.
     entry = EvalResultEntry(
         dataset_id=HUB_DATASET,
         task_id="default",
         value=round(test["auc"]["value"], 4),
-        notes=f"ROC AUC on the official test split, {title}; 95 % interval {_interval(test['auc'])}",
+        notes=f"ROC AUC on the official test split, {name}; 95 % interval {_interval(test['auc'])}",
     )
     return yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False, allow_unicode=True)
 
@@ -152,14 +167,16 @@ def eval_results(folder: Path, networks: list[str] | None = None) -> str:
 def _headline(manifest: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Title and measures of the mean of all networks, or of the first of a selection."""
     if manifest["together"]:
-        return "mean of the three", manifest["together"]["test"]
+        return title("together"), manifest["together"]["test"]
     name, entry = next(iter(manifest["networks"].items()))
-    return architecture(name).title, entry["test"]
+    return title(name), entry["test"]
 
 
 def _model_index(manifest: dict[str, Any]):
     for name, entry in manifest["networks"].items():
-        for metric, (measure, title) in _HUB_METRICS.items():
+        for metric, (measure, words) in _HUB_METRICS.items():
+            if measure not in entry["test"]:
+                continue
             yield EvalResult(
                 task_type="image-classification",
                 task_name="Pneumonia on chest radiographs",
@@ -167,7 +184,7 @@ def _model_index(manifest: dict[str, Any]):
                 dataset_name=_DATASET_NAME,
                 dataset_split="test",
                 metric_type=metric,
-                metric_name=f"{architecture(name).title}, {title}",
+                metric_name=f"{title(name)}, {words}",
                 metric_value=round(entry["test"][measure]["value"], 4),
             )
 
@@ -181,34 +198,52 @@ def _fields(manifest: dict[str, Any], folder: Path, repository: str, figures: st
     """What fills the template's places."""
     first = next(iter(manifest["networks"].values()))
     recipe, counts = first["recipe"], manifest["data"]["counts"]
+    more = tables(folder)
+    if not manifest["together"]:
+        # A selection of the networks has no tables of its own but the first two; the lungs are found for any.
+        more = {"lungs": more["lungs"]} if "lungs" in more else {}
+    held_out = Counter(counts["validation"]) + Counter(counts["block"])
     return {
         "disclaimer": DISCLAIMER,
         "repository": repository,
         "file": first["file"],
-        "table": results_table(manifest),
-        "subgroups": _rows(manifest, _SUBGROUPS),
-        "calibration": _rows(manifest, _CALIBRATION),
+        "table": more.get("test") or results_table(manifest),
+        "details": details_table(manifest),
+        "seeds": f"{_SEEDS}\n\n{more['seeds']}" if "seeds" in more else "",
+        "stress": more.get("stress", _ELSEWHERE),
+        "shortcuts": more.get("shortcuts", _ELSEWHERE),
+        "originals": f"{_ORIGINALS}\n\n{more['originals']}" if "originals" in more else "",
+        "lungs": f"### Finding the lungs\n\n{more['lungs']}" if "lungs" in more else "",
+        "uncertain": uncertain_words(manifest["together"]["test"]["uncertain"]) if manifest["together"] else "",
         "figures": "\n".join(
-            f"![{title}]({figures}/{name})" for name, title in _FIGURES.items() if (folder / "figures" / name).exists()
+            f"![{words}]({figures}/{name})" for name, words in _FIGURES.items() if (folder / "figures" / name).exists()
         ),
         "errors": _errors(manifest),
         "networks": "\n".join(
-            f"| `{entry['file']}` | {architecture(name).title} | {architecture(name).parameters:,} | "
-            f"{architecture(name).summary} | {entry['operating_point']['threshold']:.3f} | {entry['minutes']:.0f} | "
-            f"`{entry['sha256'][:16]}` |"
+            f"| `{entry['file']}` | {title(name)} | {entry['parameters']:,} | {architecture(name).summary} | "
+            f"{_points(entry)} | {entry['minutes']:.0f} | `{entry['sha256'][:16]}` |"
             for name, entry in manifest["networks"].items()
         ),
         "size": str(first["input_size"]),
+        "framing": FRAMINGS[first["framing"]],
+        "scaling": _SCALINGS[first["scaling"]],
         "recipe": recipe["name"],
         "balance": recipe["balance"],
         "epochs": str(recipe["epochs"]),
         "optimizer": recipe["optimizer"],
+        "teacher": _TEACHER.format(share=percent(recipe["distillation"], 0)) if recipe.get("distillation") else "",
         "test_images": f"{sum(confusion(first).values()):,}",
         "train_images": f"{sum(counts['train'].values()):,}",
         "validation_images": f"{sum(counts['validation'].values()):,}",
+        "block_images": f"{sum(counts['block'].values()):,}",
+        "prevalence": percent(held_out["PNEUMONIA"] / held_out.total(), 0),
         "fingerprint": manifest["data"]["fingerprint"],
         "libraries": ", ".join(f"{name} {number}" for name, number in first["libraries"].items()),
     }
+
+
+def _points(entry: dict[str, Any]) -> str:
+    return " / ".join(f"{point['threshold']:.3f}" for point in entry["operating_points"].values())
 
 
 def _errors(manifest: dict[str, Any]) -> str:
@@ -216,18 +251,7 @@ def _errors(manifest: dict[str, Any]) -> str:
     for name, entry in manifest["networks"].items():
         hits, misses, alarms, rejections = confusion(entry).values()
         lines.append(
-            f"- {architecture(name).title}: {misses} of {misses + hits} pneumonias missed, "
+            f"- {title(name)}: {misses} of {misses + hits} pneumonias missed, "
             f"{alarms} of {alarms + rejections} normal radiographs called pneumonia."
         )
     return "\n".join(lines)
-
-
-def _rows(manifest: dict[str, Any], measures: dict[str, str]) -> str:
-    """A table of some measures, a row a network and their mean."""
-    rows = [(architecture(name).title, entry["test"]) for name, entry in manifest["networks"].items()]
-    if manifest["together"]:
-        rows.append(("mean of the three", manifest["together"]["test"]))
-    cells = (
-        (title, [f"{test[name]['value']:.3f} {_interval(test[name])}" for name in measures]) for title, test in rows
-    )
-    return markdown_table(measures.values(), cells)

@@ -1,25 +1,31 @@
-"""The command line of the training package: `python -m training data|train|bundle|evaluate|compare|card|publish`."""
+"""The command line of the training package: `python -m training COMMAND`."""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from pneumo.backend import load_tensorflow
-from pneumo.bundle import EMBEDDED
+from pneumo.bundle import ABLATION, EMBEDDED
 from pneumo.errors import PneumoError
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
-from training.errors import PublishError
-from training.recipes import RECIPES, recipe
+from training.errors import PublishError, RecipeError
+from training.recipes import DEFAULT, RECIPES, TEACHER, recipe
 from training.sources import HUB_DATASET
 
 RUNS = Path("runs")
 """Where trainings are kept until they are bundled."""
+LUNGS = RUNS / "lungs"
+"""Where the lung segmenter is kept until it is bundled."""
+TEACHING = RUNS / "teaching" / TEACHER / "seed-0"
+"""Where `train --recipe teaching` leaves the teacher."""
 MANIFEST = RUNS / "data" / "dataset.json"
 """Data manifest that `data` writes and the others read."""
 
@@ -33,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        if options.run is _lungs:
+            print("Interrupted. The same command begins anew.", file=sys.stderr)
+            return 130
         print("Interrupted. The same command goes on: a training from its last finished epoch.", file=sys.stderr)
         return 130
     return 0
@@ -40,9 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    # An option cut short, such as --seed for --seeds, is no option: trainings cost too much to be started by mistake.
+    add = partial(subparsers.add_parser, allow_abbrev=False)
 
-    data = commands.add_parser("data", help="check the images, split them by patient, draw them")
+    data = add("data", help="check the images, split them by patient, draw them")
     source = data.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "location", nargs="?", help="folder of {train,val,test}/{NORMAL,PNEUMONIA}, or Kaggle's archive.zip"
@@ -55,37 +66,60 @@ def _parser() -> argparse.ArgumentParser:
         help=f"a data set on the Hugging Face Hub (default {HUB_DATASET})",
     )
     data.add_argument("--seed", type=int, default=0, help="seed of the choice of validation patients (default 0)")
+    data.add_argument(
+        "--sizes", type=Path, metavar="CSV", help="table of the sizes that files had before they were stored as squares"
+    )
     data.add_argument("--out", type=Path, default=RUNS / "data", help="folder for manifest and figures")
     data.set_defaults(run=_data)
 
-    train = commands.add_parser("train", help="train networks, or go on with an interrupted training")
-    train.add_argument("--network", nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES))
-    train.add_argument("--recipe", choices=RECIPES, default="reference")
+    lungs = add("lungs", help="train the lung segmenter on masks that people drew")
+    lungs.add_argument("--masks", type=Path, required=True, help="folder of {train,test}/{NORMAL,PNEUMONIA}/*.png")
+    lungs.add_argument("--data", type=Path, default=MANIFEST, help="manifest of the data")
+    lungs.add_argument("--out", type=Path, default=LUNGS, help=f"folder of the segmenter (default {LUNGS})")
+    lungs.set_defaults(run=_lungs)
+
+    train = add("train", help="train networks, or go on with an interrupted training")
+    train.add_argument("--network", nargs="+", choices=[*ARCHITECTURES, TEACHER], default=list(ARCHITECTURES))
+    train.add_argument("--recipe", choices=RECIPES, default=DEFAULT)
+    train.add_argument("--seeds", nargs="+", type=int, default=[0], help="one training of each network a seed")
     train.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="replace fields of the recipe"
     )
-    train.add_argument("--data", type=Path, default=MANIFEST, help="manifest of the data")
-    train.add_argument("--out", type=Path, help="folder of the run (default runs/RECIPE)")
+    train.add_argument("--teacher", type=Path, default=TEACHING, help=f"the teacher's run (default {TEACHING})")
+    train.add_argument("--out", type=Path, help="folder of the runs (default runs/RECIPE)")
     train.set_defaults(run=_train)
 
-    bundle = commands.add_parser("bundle", help="choose operating points on validation and bundle the networks")
-    bundle.add_argument("--runs", type=Path, default=RUNS / "reference", help="folder with a run of each network")
+    ablation = add("ablation", help="decide on held-out images which recipe is the default")
+    ablation.add_argument("--out", type=Path, default=RUNS / "ablation", help="folder of the runs")
+    ablation.add_argument(
+        "--distilled", action="store_true", help="train a teacher too, and measure distillation from it"
+    )
+    ablation.set_defaults(run=_ablation)
+
+    bundle = add("bundle", help="calibrate, choose operating points on held-out images, and bundle")
+    bundle.add_argument("--runs", type=Path, default=RUNS / DEFAULT, help="folder with runs of each network")
     bundle.set_defaults(run=_bundle)
 
-    evaluate = commands.add_parser("evaluate", help="open the test split once: metrics, predictions, figures")
-    evaluate.add_argument("--runs", type=Path, default=RUNS / "reference", help="runs, for the learning curves")
+    evaluate = add("evaluate", help="open the test split once: metrics, predictions, figures")
+    evaluate.add_argument("--runs", type=Path, default=RUNS / DEFAULT, help="runs of all seeds, and their histories")
+    evaluate.add_argument("--beside", type=Path, metavar="DIR", help="another bundle, to be reported beside this one")
+    evaluate.add_argument("--masks", type=Path, help="lung masks that people drew, for the test images")
+    evaluate.add_argument("--originals", type=Path, help="test images as they were published, before they were resized")
     evaluate.set_defaults(run=_evaluate)
 
-    for command in (bundle, evaluate):
+    for command in (train, ablation, bundle, evaluate):
         command.add_argument("--data", type=Path, default=MANIFEST, help="manifest of the data")
+    for command in (train, ablation, bundle):
+        command.add_argument("--lungs", type=Path, default=LUNGS, help=f"folder of the segmenter (default {LUNGS})")
+    for command in (ablation, bundle, evaluate):
         command.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
 
-    make_card = commands.add_parser("card", help="write model_card.md from the bundle")
+    make_card = add("card", help="write model_card.md from the bundle")
     make_card.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
     make_card.add_argument("--out", type=Path, default=EMBEDDED.parent / "model_card.md", help="file to write")
     make_card.set_defaults(run=_card)
 
-    publish = commands.add_parser("publish", help="upload networks, card and Space to the Hugging Face Hub")
+    publish = add("publish", help="upload networks, card and Space to the Hugging Face Hub")
     publish.add_argument("--repo", metavar="OWNER/NAME", help="repository of the networks")
     publish.add_argument("--space", metavar="OWNER/NAME", help="Space of the app")
     publish.add_argument("--network", nargs="+", choices=ARCHITECTURES, help="networks to publish (default: all)")
@@ -95,10 +129,10 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--stage", type=Path, metavar="DIR", help="lay the files out in DIR instead of uploading them")
     publish.set_defaults(run=_publish)
 
-    compare = commands.add_parser("compare", help="write the test table, and put it into README.md")
+    compare = add("compare", help="write the tables of README.md")
     compare.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
     compare.add_argument(
-        "--readme", type=Path, default=EMBEDDED.parent / "README.md", help="file with the marked table"
+        "--readme", type=Path, default=EMBEDDED.parent / "README.md", help="file with the marked tables"
     )
     compare.set_defaults(run=_compare)
     return parser
@@ -106,11 +140,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _data(options: argparse.Namespace) -> None:
     from training import figures
-    from training.dataset import SPLITS, build_dataset
+    from training.dataset import SPLITS, build_dataset, read_sizes
     from training.sources import open_source
 
     source = open_source(f"hub:{options.from_hub}" if options.from_hub else options.location)
-    dataset = build_dataset(source, options.seed)
+    sizes = read_sizes(options.sizes) if options.sizes else None
+    dataset = build_dataset(source, options.seed, sizes=sizes)
     dataset.save(options.out / "dataset.json")
     for item in dataset.left_out:
         print(f"left out: {item.file}: {item.reason}")
@@ -126,42 +161,70 @@ def _data(options: argparse.Namespace) -> None:
     print(f"Wrote dataset.json, class_distribution.png and samples.png to {options.out}.")
 
 
-def _train(options: argparse.Namespace) -> None:
-    chosen = recipe(options.recipe, **dict(_override(item) for item in options.set))
+def _lungs(options: argparse.Namespace) -> None:
     load_tensorflow()
-    from training import runs
+    from training.segment import SegmenterRecipe, train_segmenter
 
+    train_segmenter(options.data, options.masks, options.out, SegmenterRecipe(), Console(stderr=True))
+    print(f"Wrote the segmenter to {options.out}.")
+
+
+def _train(options: argparse.Namespace) -> None:
+    fields = dict(_override(item) for item in options.set)
+    if "seed" in fields:
+        raise RecipeError("Seeds are named by --seeds; received seed among the fields of --set. Move it there.")
+    chosen = recipe(options.recipe, **fields)
+    recipes = [dataclasses.replace(chosen, seed=seed) for seed in options.seeds]
+    load_tensorflow()
+    from training.runs import Study
+    from training.views import uses_lungs
+
+    study = Study(options.data, options.lungs if uses_lungs(chosen) else None, options.teacher)
     folder = options.out or RUNS / options.recipe
-    for network in options.network:
-        runs.train_run(network, options.recipe, chosen, options.data, folder / network, Console(stderr=True))
-        print(f"{network}: trained; weights and history are in {folder / network}.")
+    for seeded in recipes:
+        for network in options.network:
+            target = folder / network / f"seed-{seeded.seed}"
+            study.run(network, options.recipe, seeded, target, Console(stderr=True))
+            print(f"{network}: trained; weights and history are in {target}.")
+
+
+def _ablation(options: argparse.Namespace) -> None:
+    load_tensorflow()
+    from training.ablation import run_ablation
+    from training.bundling import write_json
+    from training.compare import ablation_table
+
+    results = run_ablation(options.data, options.lungs, options.out, Console(stderr=True), options.distilled)
+    write_json(options.models / ABLATION, results)
+    print(ablation_table(results))
 
 
 def _bundle(options: argparse.Namespace) -> None:
     load_tensorflow()
     from training.bundling import make_bundle
 
-    make_bundle(options.runs, options.data, options.models)
+    make_bundle(options.runs, options.data, options.lungs, options.models)
     print(f"Wrote the networks and manifest.json to {options.models}.")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     load_tensorflow()
-    from training import runs
-    from training.compare import table
+    from training.compare import tables
+    from training.draw import draw
     from training.evaluate import evaluate
 
-    evaluation = evaluate(options.models, options.data)
-    runs.draw(options.runs, options.data, evaluation, options.models / "figures")
-    print(table(options.models))
+    evaluation = evaluate(options.models, options.data, options.runs, options.beside, options.masks, options.originals)
+    draw(options.runs, options.data, options.models, evaluation)
+    print(tables(options.models)["test"])
     print(f"Wrote metrics.json, predictions.csv and figures to {options.models}.")
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from training.compare import insert_table, table
+    from training.compare import insert_tables, tables
 
-    print(table(options.models))
-    insert_table(options.readme, table(options.models))
+    content = tables(options.models)
+    print("\n\n".join(content.values()))
+    insert_tables(options.readme, content)
 
 
 def _card(options: argparse.Namespace) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import json
 import random
 import re
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,13 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from pneumo.errors import PneumoError
-from pneumo.radiograph import read_radiograph, resize_gray
+from pneumo.framing import RASTER, to_raster
+from pneumo.radiograph import read_radiograph
 from pneumo.zoo import CLASS_NAMES
 from training.errors import DataError
 from training.sources import Source, open_source
 
-SPLITS = ("train", "validation", "test")
-"""Names of the splits. "validation" is carved out of the official train folder and joined by val."""
+SPLITS = ("train", "validation", "block", "test")
+"""Names of the splits. "validation" (patients at random, joined by val) and "block" (consecutive patients, those whose
+numbers come next to the test split's) are carved out of the official train folder; choices are made on both."""
+HELD_OUT = ("validation", "block")
+"""The splits on which choices are made."""
 
 _PATIENT = (
     (re.compile(r"^person(\d+)_(bacteria|virus)_\d+"), 2, 1),
@@ -50,6 +56,8 @@ class Image:
         "bacteria" or "virus" for a pneumonia whose name says so, else "".
     width, height : int
         Size of the stored image, in pixels.
+    aspect : float
+        Width divided by height before the image was stored, as far as it is known.
     """
 
     file: str
@@ -60,6 +68,7 @@ class Image:
     subtype: str
     width: int
     height: int
+    aspect: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +103,17 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over file, content, class and split of every image: equal if and only if the data is."""
+        """SHA-256 over file, content, class and split of every image; the original aspect ratio is not in it."""
         lines = sorted(f"{image.sha256} {image.split} {image.label} {image.file}" for image in self.images)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def split(self, name: str) -> list[Image]:
         """The images of one split, in the order of the manifest."""
         return [image for image in self.images if image.split == name]
+
+    def held_out(self) -> list[Image]:
+        """The images on which choices are made, in the order of the manifest."""
+        return [image for image in self.images if image.split in HELD_OUT]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Images per split and class."""
@@ -142,7 +155,13 @@ class Dataset:
         return dataset
 
 
-def build_dataset(source: Source, seed: int = 0, validation_share: float = 0.1) -> Dataset:
+def build_dataset(
+    source: Source,
+    seed: int = 0,
+    validation_share: float = 0.1,
+    block_share: float = 0.08,
+    sizes: dict[str, tuple[int, int]] | None = None,
+) -> Dataset:
     """Check every image of a source and split the good ones by patient.
 
     A file is left out if it cannot be read, if its name says another class than its folder, or if it
@@ -157,6 +176,11 @@ def build_dataset(source: Source, seed: int = 0, validation_share: float = 0.1) 
         Seed of the choice of validation patients.
     validation_share : float
         Share of the training patients of each series that go to validation, 0 to 1. The images of val join them.
+    block_share : float
+        Share of the training patients of each series, those with the lowest numbers, that make the block, 0 to 1.
+    sizes : dict of str to (int, int), optional
+        Width and height, in pixels, that files had before they were stored. Default: those of the files. A file that
+        the table lacks gets the table's median aspect ratio.
 
     Returns
     -------
@@ -165,10 +189,11 @@ def build_dataset(source: Source, seed: int = 0, validation_share: float = 0.1) 
     Raises
     ------
     DataError
-        If train, validation or test has no readable image of a class.
+        If a split has no readable image of a class.
     """
     left_out: list[LeftOut] = []
     found: list[Image] = []
+    usual = statistics.median(width / height for width, height in sizes.values()) if sizes else 1.0
     official = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
     for file in source.files():
         folder, label, name = file.rsplit("/", 2)
@@ -186,7 +211,10 @@ def build_dataset(source: Source, seed: int = 0, validation_share: float = 0.1) 
             patient = f"unknown-{file}"
         subtype = series if label == "PNEUMONIA" else ""
         size = (radiograph.width, radiograph.height)
-        found.append(Image(file, radiograph.sha256, official[folder], label, patient, subtype, *size))
+        width, height = sizes.get(file, (usual, 1)) if sizes else size
+        found.append(
+            Image(file, radiograph.sha256, official[folder], label, patient, subtype, *size, round(width / height, 4))
+        )
 
     persons = _merge_patients(found)
     kept, copies, notes = _without_copies(found)
@@ -194,14 +222,15 @@ def build_dataset(source: Source, seed: int = 0, validation_share: float = 0.1) 
     unknown = sum(image.patient.startswith("unknown-") for image in kept)
     if unknown:
         notes.append(f"{unknown} images have names without a patient; each was taken for a patient of its own.")
-    images = _carve_validation(kept, persons, seed, validation_share)
+    images = _carve(kept, persons, seed, validation_share, block_share)
     dataset = Dataset(source.location, seed, tuple(images), tuple(left_out + copies + tested), tuple(notes))
     for split in SPLITS:
         for label, count in dataset.counts()[split].items():
             if not count:
                 raise DataError(
-                    f"The data must have images of both classes in train, validation and test; {source.location} "
-                    f"has no readable {label} in {split}. Expected folders: {{train,val,test}}/{{NORMAL,PNEUMONIA}}."
+                    f"The data must have images of both classes in {', '.join(SPLITS[:-1])} and {SPLITS[-1]}; "
+                    f"{source.location} has no readable {label} in {split}, which a few patients more may change. "
+                    "Expected folders: {train,val,test}/{NORMAL,PNEUMONIA}."
                 )
     return dataset
 
@@ -228,12 +257,12 @@ def patient_of(name: str) -> tuple[str, str]:
     return "", f"unknown-{name}"
 
 
-def load_pixels(source: Source, images: Iterable[Image], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read images as a network sees them, before scaling.
+def load_rasters(source: Source, images: Iterable[Image]) -> tuple[np.ndarray, np.ndarray]:
+    """Read images as `pneumo.framing.to_raster` brings every radiograph.
 
     Returns
     -------
-    pixels : numpy.ndarray of uint8, shape (n, size, size)
+    rasters : numpy.ndarray of uint8, shape (n, 224, 224)
     labels : numpy.ndarray of uint8, shape (n,)
         0 normal, 1 pneumonia.
 
@@ -243,7 +272,7 @@ def load_pixels(source: Source, images: Iterable[Image], size: int) -> tuple[np.
         If a file is not the one that the manifest describes.
     """
     images = list(images)
-    pixels = np.empty((len(images), size, size), np.uint8)
+    rasters = np.empty((len(images), RASTER, RASTER), np.uint8)
     for index, image in enumerate(images):
         content = source.read(image.file)
         if hashlib.sha256(content).hexdigest() != image.sha256:
@@ -251,9 +280,9 @@ def load_pixels(source: Source, images: Iterable[Image], size: int) -> tuple[np.
                 f"The files must be those of the data manifest; {image.file} has changed since. "
                 "Run `python -m training data` again."
             )
-        pixels[index] = resize_gray(read_radiograph(content, image.file).pixels, size)
+        rasters[index] = to_raster(read_radiograph(content, image.file).pixels)
     labels = np.array([CLASS_NAMES.index(image.label) for image in images], np.uint8)
-    return pixels, labels
+    return rasters, labels
 
 
 def open_dataset(manifest: Path) -> tuple[Dataset, Source]:
@@ -308,21 +337,52 @@ def _without_test_patients(images: list[Image], persons: dict[str, str]) -> tupl
     return [image for image in images if image.file not in gone], reasons
 
 
-def _carve_validation(images: list[Image], persons: dict[str, str], seed: int, share: float) -> list[Image]:
-    """Move a share of the training patients of each series, and whoever else is also in val, to validation."""
-    by_series: dict[str, set[str]] = defaultdict(set)
+def _carve(
+    images: list[Image], persons: dict[str, str], seed: int, validation_share: float, block_share: float
+) -> list[Image]:
+    """Move shares of the training patients of each series to validation and to the block.
+
+    Whoever is also in val goes to validation.
+    """
+    by_series: dict[str, dict[str, int]] = defaultdict(dict)
     for image in images:
         if image.split == "train":
             series, _ = patient_of(image.file.rsplit("/", 1)[1])
-            by_series[series or image.label].add(persons[image.patient])
-    chosen = {persons[image.patient] for image in images if image.split == "validation"}
+            number = image.patient.rsplit("-", 1)[1]
+            by_series[series or image.label][persons[image.patient]] = int(number) if number.isdecimal() else 0
+    split_of = {persons[image.patient]: "validation" for image in images if image.split == "validation"}
     for series in sorted(by_series):
-        candidates = sorted(by_series[series])
+        numbers = by_series[series]
+        consecutive = sorted(numbers, key=lambda person: (numbers[person], person))
+        for person in consecutive[: round(len(numbers) * block_share)]:
+            split_of.setdefault(person, "block")
+        candidates = sorted(person for person in numbers if split_of.get(person) != "block")
         random.Random(f"{seed}-{series}").shuffle(candidates)
-        chosen.update(candidates[: round(len(candidates) * share)])
+        for person in candidates[: round(len(numbers) * validation_share)]:
+            split_of.setdefault(person, "validation")
     return [
-        dataclasses.replace(image, split="validation")
-        if image.split == "train" and persons[image.patient] in chosen
+        dataclasses.replace(image, split=split_of[persons[image.patient]])
+        if image.split == "train" and persons[image.patient] in split_of
         else image
         for image in images
     ]
+
+
+def read_sizes(path: Path) -> dict[str, tuple[int, int]]:
+    """Read a table of the sizes that files had before they were stored: columns file, width, height.
+
+    Raises
+    ------
+    DataError
+        If it is no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            sizes = {row["file"]: (int(row["width"]), int(row["height"])) for row in csv.DictReader(file)}
+        if not sizes or min(map(min, sizes.values())) < 1:
+            raise ValueError("no size, or one below 1 pixel")
+        return sizes
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise DataError(
+            f"A table of sizes must be a CSV file with the columns file, width, height; {path} is not ({error!r})."
+        ) from error

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
+import keras
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from pneumo.bundle import MANIFEST, METRICS, PREDICTIONS, load_bundle
-from pneumo.classifier import Classifier, decide
-from pneumo.radiograph import scale_gray
-from training.bundling import write_json
-from training.dataset import Dataset, Image, load_pixels, open_dataset
+from pneumo.bundle import MANIFEST, METRICS, PREDICTIONS, Bundle, load_bundle
+from pneumo.classifier import Classifier, calibrate, decide
+from pneumo.framing import scale_gray, to_raster
+from pneumo.radiograph import read_radiograph
+from pneumo.zoo import CLASS_NAMES
+from training.batteries import SHORTCUTS, STRESSES, shortcut, stressed
+from training.bundling import run_folders, write_json
+from training.dataset import Dataset, Image, open_dataset
+from training.decisions import operating_point, platt
 from training.errors import TrainingError
-from training.metrics import RESAMPLES, auc_difference, measure, operating_point, share_interval
+from training.fit import HELD_OUT, KEPT, RUN
+from training.floors import floors
+from training.metrics import RESAMPLES, auc_difference, interval_of_mean, mean_auc, measure, share_interval
+from training.segment import overlap, read_masks
 from training.sources import Source
+from training.views import Views, load_views
 
-_THUMBNAIL = 32
-_NEIGHBOURS = (1, 5, 15, 25, 51, 101)
+TOGETHER = "together"
+"""The mean of all networks, beside their names."""
+_BATCH = 128
+_DOWNSIZED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +46,29 @@ class Evaluation:
     images : list of Image
     labels : numpy.ndarray of uint8, shape (n,)
     probabilities : dict of str to numpy.ndarray of float64, shape (n,)
-        By network, and "together" for their mean.
+        By network, and "together" for their mean; calibrated.
     thresholds : dict of str to float
+        Of the default operating point.
+    worst_lungs : list of tuple
+        For the radiographs whose found lungs differ most from the drawn ones: file, raster, found mask, drawn
+        mask, Dice coefficient.
     """
 
     images: list[Image]
     labels: np.ndarray
     probabilities: dict[str, np.ndarray]
     thresholds: dict[str, float]
+    worst_lungs: list[tuple[str, np.ndarray, np.ndarray, np.ndarray, float]] = field(default_factory=list)
 
 
-def evaluate(folder: Path, manifest: Path) -> Evaluation:
+def evaluate(
+    folder: Path,
+    manifest: Path,
+    runs: Path | None = None,
+    beside: Path | None = None,
+    masks: Path | None = None,
+    originals: Path | None = None,
+) -> Evaluation:
     """Open the test split once, for a bundle that is finished.
 
     Writes predictions.csv and metrics.json into the bundle and the test metrics into its manifest. The
@@ -60,68 +80,302 @@ def evaluate(folder: Path, manifest: Path) -> Evaluation:
         Of the bundle.
     manifest : Path
         Data manifest that its networks were trained with.
+    runs : Path, optional
+        Runs of all seeds; adds mean and spread over them.
+    beside : Path, optional
+        Folder of another bundle, measured on the same images. Its training images may have been split otherwise.
+    masks : Path, optional
+        Lung masks that people drew; adds the measures of the segmenter. The shortcut battery takes them for
+        the lungs, else those that are found.
+    originals : Path, optional
+        Folder {NORMAL,PNEUMONIA}/*.jpeg, at any depth, of test images as they were published.
 
     Raises
     ------
     TrainingError
-        If the bundle was made with other data.
+        If the bundle was made with other data, if a bundle holds a selection of the networks, if a run is missing or
+        was made with other data or by another recipe, or if the originals are not those of test images.
     BundleError
         If the bundle cannot be loaded.
     """
     dataset, source = open_dataset(manifest)
-    bundle = load_bundle(folder)
+    bundle = _load_whole(folder)
+    other = _load_whole(beside) if beside else None
     if bundle.manifest["data"]["fingerprint"] != dataset.fingerprint:
         raise TrainingError(
             f"A bundle must be evaluated on the data that it was made with; {folder} was made with other."
         )
-    if bundle.threshold is None:
-        raise TrainingError(f"A bundle must hold all networks to be evaluated; {folder} holds a selection.")
-    images = dataset.split("test")
-    patients = np.array([image.patient for image in images])
-    classifier = Classifier(bundle)
-    probabilities, thresholds = {}, {}
-    for name, network in bundle.networks.items():
-        pixels, labels = load_pixels(source, images, network.input_size)
-        probabilities[name] = classifier.probability(name, scale_gray(pixels))
-        thresholds[name] = network.threshold
-    probabilities["together"] = np.mean(list(probabilities.values()), axis=0)
-    thresholds["together"] = bundle.threshold
-    evaluation = Evaluation(images, labels, probabilities, thresholds)
+    entries = bundle.manifest["networks"]
+    trained = {name: _finished_runs(runs, name, entries[name], dataset) for name in bundle.networks} if runs else {}
+    test = load_views(source, dataset.split("test"), bundle.segmenter)
+    patients = np.array([image.patient for image in test.images])
+    drawn = read_masks(masks, test.images) if masks else {}
+    subject = _Subject(bundle)
+    clean = subject.ask(test)
+    evaluation = Evaluation(test.images, test.labels, clean, subject.thresholds)
 
-    subtypes = np.array([image.subtype for image in images])
-    measured: dict[str, dict[str, Any]] = {
-        name: measure(labels, probabilities[name], thresholds[name], patients, subtypes) for name in probabilities
-    }
-    measured["together"] |= {
-        "images": len(images),
-        "prevalence": float(labels.mean()),
+    measured = subject.measured(test, clean)
+    measured[TOGETHER] |= {
+        "images": len(test),
+        "prevalence": float(test.labels.mean()),
         "agreement": _agreement(evaluation),
+        "uncertain": _uncertain(bundle, evaluation),
     }
-    floors, nearest = _floors(dataset, source)
+    floor_rows, nearest = floors(dataset, source)
     for name in measured:
-        measured[name]["auc_above_floor"] = auc_difference(labels, probabilities[name], nearest, patients)
-    write_json(
-        folder / METRICS,
-        {
-            "data": dataset.fingerprint,
-            "images": len(images),
-            "patients": len(set(patients)),
-            "interval": f"95 %, {RESAMPLES} bootstrap resamples of patients",
-            "test": measured,
-            "floors": floors,
-        },
-    )
+        measured[name]["auc_above_floor"] = auc_difference(test.labels, clean[name], nearest, patients)
+    report: dict[str, Any] = {
+        "data": dataset.fingerprint,
+        "images": len(test),
+        "patients": len(set(patients)),
+        "interval": f"95 %, {RESAMPLES} bootstrap resamples of patients",
+        "test": measured,
+        "floors": floor_rows,
+        "stress": subject.stress(test, clean),
+        "shortcuts": subject.shortcuts(test, drawn),
+    }
+    if originals:
+        report["originals"] = subject.originals(test, originals)
+    if drawn and test.lungs:
+        report["lungs"] = _lungs(test, drawn, evaluation)
+    if trained:
+        report["seeds"] = _seeds(trained, dataset, test)
+    if other:
+        report["beside"] = _beside(other, source, test, drawn, originals)
+    write_json(folder / METRICS, report)
     content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     for name, metrics in measured.items():
-        (content["together"] if name == "together" else content["networks"][name])["test"] = metrics
-    write_json(folder / MANIFEST, {**content, "floors": floors})
+        (content[TOGETHER] if name == TOGETHER else content["networks"][name])["test"] = metrics
+    write_json(folder / MANIFEST, {**content, "floors": floor_rows})
     _write_predictions(folder / PREDICTIONS, evaluation)
     return evaluation
 
 
+class _Subject:
+    """A bundle that is asked about many radiographs at once."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._classifier = Classifier(bundle)
+        self._names = list(bundle.networks)
+        self.thresholds = {name: network.thresholds["balanced"] for name, network in bundle.networks.items()}
+        self._screening = {name: network.thresholds["screening"] for name, network in bundle.networks.items()}
+        if bundle.consensus:
+            self.thresholds[TOGETHER] = bundle.consensus.thresholds["balanced"]
+            self._screening[TOGETHER] = bundle.consensus.thresholds["screening"]
+
+    def ask(self, views: Views) -> dict[str, np.ndarray]:
+        """Calibrated probabilities of each network, and of all together."""
+        answers = {}
+        for name, network in self._bundle.networks.items():
+            inputs = scale_gray(views.shown(network.framing, network.input_size), network.scaling)
+            parts = [inputs[start : start + _BATCH] for start in range(0, len(inputs), _BATCH)]
+            answers[name] = np.concatenate([self._classifier.probability(name, part) for part in parts])
+        answers[TOGETHER] = np.mean([answers[name] for name in self._names], axis=0)
+        return answers
+
+    def measured(self, views: Views, answers: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+        """All measures of each network at the default operating point, and the main ones for screening."""
+        patients = np.array([image.patient for image in views.images])
+        subtypes = np.array([image.subtype for image in views.images])
+        result: dict[str, dict[str, Any]] = {}
+        for name, answer in answers.items():
+            result[name] = measure(views.labels, answer, self.thresholds[name], patients, subtypes)
+            screening = measure(views.labels, answer, self._screening[name], patients)
+            result[name]["screening"] = {key: screening[key] for key in ("accuracy", "sensitivity", "specificity")}
+        return result
+
+    def stress(self, views: Views, clean: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+        """Per stress and network: AUC, sensitivity, specificity, and how many decisions flip."""
+        return {
+            title: self._changed(views, clean, self.ask(views.altered(stressed(views.rasters, title), self._finder)))
+            for title in STRESSES
+        }
+
+    def shortcuts(self, views: Views, drawn: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+        """Per shortcut and network: the AUC that is left. The frame stays that of the unaltered radiograph."""
+        if not drawn and views.lungs is None:
+            return {}
+        # Without lungs there is nothing to be hidden.
+        found = [lungs.mask if lungs.found else None for lungs in views.lungs or []]
+        known = [drawn.get(image.file) for image in views.images] if drawn else found
+        rows = [row for row, mask in enumerate(known) if mask is not None]
+        chosen, masks = views.chosen(rows), [mask for mask in known if mask is not None]
+        patients = np.array([image.patient for image in chosen.images])
+        result = {}
+        for title in SHORTCUTS:
+            answers = self.ask(chosen.altered(shortcut(chosen.rasters, masks, title)))
+            result[title] = {name: mean_auc(chosen.labels, [answer], patients) for name, answer in answers.items()}
+        return result
+
+    def originals(self, views: Views, folder: Path) -> dict[str, Any]:
+        """The published originals against their stored copies: how many decisions flip, how far answers change."""
+        found = {path.name: path for path in folder.rglob("*.jpeg")}
+        rows = [row for row, image in enumerate(views.images) if image.file.rsplit("/", 1)[1] in found]
+        if len(set(views.labels[rows].tolist())) < len(CLASS_NAMES):
+            raise TrainingError(
+                f"The originals must be named like test images and be of both classes; {folder} has {len(rows)} "
+                "such images. Name their folder."
+            )
+        copies = views.chosen(rows)
+        pixels = [read_radiograph(found[image.file.rsplit("/", 1)[1]]).pixels for image in copies.images]
+        # As published: the page knows nothing of an aspect ratio but that of the file that it is given.
+        published = dataclasses.replace(
+            copies,
+            images=[
+                dataclasses.replace(image, aspect=original.shape[1] / original.shape[0])
+                for image, original in zip(copies.images, pixels, strict=True)
+            ],
+        )
+        clean = self.ask(copies)
+        ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+            "full resolution": to_raster,
+            "downsized to 256": lambda image: to_raster(_downsize(image)),
+        }
+        return {
+            title: self._changed(
+                copies, clean, self.ask(published.altered(np.stack([*map(way, pixels)]), self._finder))
+            )
+            | {"images": len(rows)}
+            for title, way in ways.items()
+        }
+
+    @property
+    def _finder(self):
+        return self._bundle.segmenter
+
+    def _changed(
+        self, views: Views, clean: dict[str, np.ndarray], altered: dict[str, np.ndarray]
+    ) -> dict[str, dict[str, Any]]:
+        positive = views.labels == 1
+        patients = np.array([image.patient for image in views.images])
+        result = {}
+        for name, answer in altered.items():
+            before, after = clean[name] >= self.thresholds[name], answer >= self.thresholds[name]
+            result[name] = {
+                "auc": mean_auc(views.labels, [answer], patients)["value"],
+                "sensitivity": float(after[positive].mean()),
+                "specificity": float((~after)[~positive].mean()),
+                "loss_of_sensitivity": float(before[positive].mean() - after[positive].mean()),
+                "loss_of_specificity": float((~before)[~positive].mean() - (~after)[~positive].mean()),
+                "flips": int((before != after).sum()),
+                "mean_change": float(np.abs(clean[name] - answer).mean()),
+            }
+        return result
+
+
+def _downsize(pixels: np.ndarray) -> np.ndarray:
+    """The longer side to 256 pixels, as a messenger or a web page would do it."""
+    factor = _DOWNSIZED / max(pixels.shape)
+    size = max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
+def _lungs(test: Views, drawn: dict[str, np.ndarray], evaluation: Evaluation) -> dict[str, Any]:
+    """The lungs that the segmenter finds against those that people drew, and the worst cases."""
+    rows = [row for row, image in enumerate(test.images) if image.file in drawn]
+    chosen = test.chosen(rows)
+    truth = np.stack([drawn[image.file] for image in chosen.images])
+    found = np.stack([lungs.mask for lungs in chosen.lungs or []])
+    dice, iou = overlap(found, truth)
+    patients = np.array([image.patient for image in chosen.images])
+    worst = np.argsort(dice)[:8]
+    evaluation.worst_lungs.extend(
+        (chosen.images[row].file, chosen.rasters[row], found[row], truth[row], float(dice[row])) for row in worst
+    )
+    return {
+        "images": len(rows),
+        "not_found": sum(not lungs.found for lungs in chosen.lungs or []),
+        "dice": interval_of_mean(dice, patients),
+        "iou": interval_of_mean(iou, patients),
+        "worst": [{"file": chosen.images[row].file, "dice": float(dice[row])} for row in worst],
+    }
+
+
+def _load_whole(folder: Path) -> Bundle:
+    bundle = load_bundle(folder)
+    if bundle.consensus is None:
+        raise TrainingError(f"A bundle must hold all networks to be evaluated; {folder} holds a selection.")
+    return bundle
+
+
+def _finished_runs(runs: Path, name: str, entry: dict[str, Any], dataset: Dataset) -> list[tuple[Path, dict[str, Any]]]:
+    """Folder and recipe of each of a network's trainings."""
+    found = []
+    for folder in run_folders(runs, name):
+        record = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        if record["data"]["fingerprint"] != dataset.fingerprint:
+            raise TrainingError(
+                f"Seeds must be trained on the data that they are evaluated on; {folder} was not. Train it again."
+            )
+        if record["recipe"] | {"seed": 0} != entry["recipe"] | {"seed": 0}:
+            raise TrainingError(
+                f"Seeds must be of the recipe of the bundle; {folder} is of another. Name their folder by --runs."
+            )
+        found.append((folder, record["recipe"]))
+    if not found:
+        raise TrainingError(
+            f"Mean and spread need finished trainings of each network; {runs / name} has none. Name their folder "
+            "by --runs."
+        )
+    return found
+
+
+def _seeds(runs: dict[str, list[tuple[Path, dict[str, Any]]]], dataset: Dataset, test: Views) -> dict[str, Any]:
+    """Every training of each network, each with its own calibration and operating point: mean and spread."""
+    held_out = dataset.held_out()
+    held_labels = np.array([image.label == "PNEUMONIA" for image in held_out], np.uint8)
+    patients = np.array([image.patient for image in test.images])
+    result = {}
+    for name, trained in runs.items():
+        answers, rows = [], []
+        for folder, recipe in trained:
+            model = keras.saving.load_model(folder / KEPT, compile=False)
+            inputs = scale_gray(test.shown(recipe["framing"], recipe["input_size"]), recipe["scaling"])
+            with np.load(folder / HELD_OUT) as saved:
+                raw = saved["clean"]
+            slope, offset = platt(held_labels, raw)
+            threshold = operating_point(held_labels, calibrate(raw, slope, offset))
+            answer = calibrate(model.predict(inputs, batch_size=_BATCH, verbose=0)[:, 0], slope, offset)
+            answers.append(answer)
+            measures = measure(test.labels, answer, threshold, patients, resamples=2)
+            rows.append({"seed": recipe["seed"]} | {key: measures[key]["value"] for key in _SEED_MEASURES})
+        spread = {
+            key: {
+                "mean": float(np.mean([row[key] for row in rows])),
+                "sd": float(np.std([row[key] for row in rows], ddof=1)) if len(rows) > 1 else None,
+            }
+            for key in _SEED_MEASURES
+        }
+        result[name] = {"auc": mean_auc(test.labels, answers, patients), "seeds": rows, "spread": spread}
+    return result
+
+
+_SEED_MEASURES = ("auc", "accuracy", "sensitivity", "specificity", "ece")
+
+
+def _beside(
+    bundle: Bundle, source: Source, test: Views, drawn: dict[str, np.ndarray], originals: Path | None
+) -> dict[str, Any]:
+    """Another bundle on the same test images."""
+    subject = _Subject(bundle)
+    views = load_views(source, test.images, bundle.segmenter)
+    clean = subject.ask(views)
+    recipe = next(iter(bundle.manifest["networks"].values()))["recipe"]["name"]
+    report = {
+        "recipe": recipe,
+        "test": subject.measured(views, clean),
+        "stress": subject.stress(views, clean),
+        "shortcuts": subject.shortcuts(views, drawn),
+    }
+    if originals:
+        report["originals"] = subject.originals(views, originals)
+    return report
+
+
 def _agreement(evaluation: Evaluation) -> dict[str, Any]:
     """For each number of networks calling pneumonia: how many images got it, and how many of those are pneumonias."""
-    names = [name for name in evaluation.probabilities if name != "together"]
+    names = [name for name in evaluation.probabilities if name != TOGETHER]
     calls = np.sum([evaluation.probabilities[name] >= evaluation.thresholds[name] for name in names], axis=0)
     patients = np.array([image.patient for image in evaluation.images])
     table = {}
@@ -138,6 +392,26 @@ def _agreement(evaluation: Evaluation) -> dict[str, Any]:
     return table
 
 
+def _uncertain(bundle: Bundle, evaluation: Evaluation) -> dict[str, Any]:
+    """How many answers are uncertain, and how often the decision is right among those and among the others."""
+    assert bundle.consensus is not None
+    mean = evaluation.probabilities[TOGETHER]
+    uncertain = (mean >= bundle.consensus.low) & (mean < bundle.consensus.high)
+    right = (mean >= evaluation.thresholds[TOGETHER]) == (evaluation.labels == 1)
+    patients = np.array([image.patient for image in evaluation.images])
+    return {
+        "images": int(uncertain.sum()),
+        "share": float(uncertain.mean()),
+        **{
+            f"accuracy_{name}": {
+                "value": float(right[chosen].mean()) if chosen.any() else None,
+                "interval": share_interval(right, chosen, patients),
+            }
+            for name, chosen in (("uncertain", uncertain), ("certain", ~uncertain))
+        },
+    }
+
+
 def _write_predictions(path: Path, evaluation: Evaluation) -> None:
     names = list(evaluation.probabilities)
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -149,54 +423,3 @@ def _write_predictions(path: Path, evaluation: Evaluation) -> None:
             calls = [decide(value, evaluation.thresholds[name]) for name, value in zip(names, values, strict=True)]
             row = [image.file, image.sha256, image.patient, image.label, image.subtype]
             writer.writerow([*row, *(f"{value:.6f}" for value in values), *calls])
-
-
-def _floors(dataset: Dataset, source: Source) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """What predictors reach that know nothing of lungs; a network below them has learned nothing.
-
-    Each is fitted on the training images, and its operating point chosen on validation, as for the networks.
-
-    Returns
-    -------
-    floors : list of dict
-        For the manifest: title, threshold and measures.
-    nearest : numpy.ndarray of shape (n,)
-        Probabilities of the first of them, the nearest neighbours on thumbnails, for the test images.
-    """
-    ring = np.ones((_THUMBNAIL, _THUMBNAIL), bool)
-    ring[2:-2, 2:-2] = False
-    splits = ("train", "validation", "test")
-    labels, thumbnails, sizes = {}, {}, {}
-    for split in splits:
-        pixels, labels[split] = load_pixels(source, dataset.split(split), 224)
-        small = [cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA) for image in pixels]
-        thumbnails[split] = np.array(small, np.float32) / 255
-        sizes[split] = np.log([[len(source.read(image.file))] for image in dataset.split(split)])
-    patients = np.array([image.patient for image in dataset.split("test")])
-
-    def neighbours(features: dict[str, np.ndarray]) -> KNeighborsClassifier:
-        """The number of neighbours with the best validation AUC, so that the floor is not set too low."""
-        counts = [count for count in _NEIGHBOURS if count <= len(labels["train"])]
-        fitted = [KNeighborsClassifier(count).fit(features["train"], labels["train"]) for count in counts]
-        return max(
-            fitted,
-            key=lambda model: roc_auc_score(labels["validation"], model.predict_proba(features["validation"])[:, 1]),
-        )
-
-    whole = {split: thumbnails[split].reshape(len(labels[split]), -1) for split in splits}
-    border = {split: thumbnails[split][:, ring] for split in splits}
-    size = make_pipeline(StandardScaler(), LogisticRegression()).fit(sizes["train"], labels["train"])
-    candidates = (
-        ("floor: nearest neighbours on 32 x 32 thumbnails", neighbours(whole), whole),
-        ("floor: the same on the thumbnail's outer ring alone", neighbours(border), border),
-        ("floor: the file's size in bytes", size, sizes),
-    )
-    floors: list[dict[str, Any]] = []
-    answers = []
-    for title, model, features in candidates:
-        probabilities = {split: model.predict_proba(features[split])[:, 1] for split in ("validation", "test")}
-        threshold = operating_point(labels["validation"], probabilities["validation"])
-        test = measure(labels["test"], probabilities["test"], threshold, patients)
-        floors.append({"title": title, "threshold": threshold, "test": test})
-        answers.append(probabilities["test"])
-    return floors, answers[0]

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import matplotlib.figure
 import numpy as np
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from pneumo.radiograph import read_radiograph
-from pneumo.zoo import CLASS_NAMES, architecture
+from pneumo.report import title
+from pneumo.zoo import CLASS_NAMES
 from training.dataset import SPLITS, Dataset
 from training.sources import Source
 
@@ -74,31 +76,39 @@ def balance(before: dict[str, int], after: dict[str, int], strategy: str, path: 
             label=label,
         )
         axes.bar_label(bars, fmt="{:,.0f}", fontsize=9)
-    axes.set_xticks([0, 1], ["as they are", f"after {strategy}"])
+    axes.set_xticks([0, 1], ["as they are", "as trained on"])
     axes.set_ylabel("training images")
-    axes.set_title("Training images per class")
+    axes.set_title(f"Training images per class; balance: {strategy}")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)
     _save(figure, path)
 
 
-def curves(histories: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Accuracy and loss of each network over the epochs; the epoch that was kept is marked."""
+def curves(histories: dict[str, tuple[list[dict[str, float]], int]], path: Path) -> None:
+    """Accuracy and loss of each network over the epochs, and the number of the epoch that was kept, marked.
+
+    The training curves are those of augmented images, some of them without lungs, and so lie lower.
+    """
     figure = matplotlib.figure.Figure(figsize=(3.6 * len(histories), 5.6), layout="constrained")
     grid = figure.subplots(2, len(histories), sharex=True, sharey="row", squeeze=False)
-    for column, (name, history) in enumerate(histories.items()):
+    for column, (name, (history, kept)) in enumerate(histories.items()):
         epochs = [row["epoch"] for row in history]
-        kept = max(history, key=lambda row: (row["val_auc"], -row["val_loss"]))["epoch"]
         for axes, measure in zip(grid[:, column], ("accuracy", "loss"), strict=True):
             axes.plot(epochs, [row[measure] for row in history], color="#000000", label="training")
-            axes.plot(epochs, [row[f"val_{measure}"] for row in history], color="#009E73", label="validation")
+            axes.plot(epochs, [row[f"val_{measure}"] for row in history], color="#009E73", label="held-out")
             axes.axvline(kept, color="#999999", linestyle=":", label="kept epoch")
             axes.set_ylabel(measure if column == 0 else "")
             axes.spines[["top", "right"]].set_visible(False)
-        grid[0, column].set_title(architecture(name).title)
+        grid[0, column].set_title(title(name))
         grid[1, column].set_xlabel("epoch")
+        grid[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
     # A network whose running averages have not settled has losses of several units in its first epochs.
-    grid[1, 0].set_yscale("log")
+    losses = [row[key] for history, _ in histories.values() for row in history for key in ("loss", "val_loss")]
+    if max(losses) > 4 * min(losses):
+        grid[1, 0].set_yscale("log")
+        grid[1, 0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        grid[1, 0].yaxis.set_major_formatter("{x:g}")
+        grid[1, 0].yaxis.set_minor_formatter(NullFormatter())
     grid[0, 0].legend(frameon=False, fontsize=8)
     _save(figure, path)
 
@@ -110,7 +120,7 @@ def roc(evaluation: Evaluation, path: Path) -> None:
     for (name, probabilities), colour in zip(evaluation.probabilities.items(), _LINE_COLOURS, strict=True):
         false_alarms, hits, _ = roc_curve(evaluation.labels, probabilities)
         area = roc_auc_score(evaluation.labels, probabilities)
-        axes.plot(false_alarms, hits, color=colour, label=f"{_title(name)}, AUC {area:.3f}")
+        axes.plot(false_alarms, hits, color=colour, label=f"{title(name)}, AUC {area:.3f}")
         calls = probabilities >= evaluation.thresholds[name]
         axes.plot(calls[evaluation.labels == 0].mean(), calls[evaluation.labels == 1].mean(), "o", color=colour)
     axes.plot([0, 1], [0, 1], color="#999999", linestyle=":")
@@ -141,11 +151,49 @@ def confusion(evaluation: Evaluation, path: Path) -> None:
             [0, 1], ["normal", "pneumonia"] if name == names[0] else ["", ""], rotation=90, va="center", fontsize=8
         )
         axes.set_xlabel("called", fontsize=9)
-        axes.set_title(_title(name), fontsize=10)
+        axes.set_title(title(name), fontsize=10)
         if name == names[0]:
             axes.set_ylabel("labelled", fontsize=9)
     _save(figure, path)
 
 
-def _title(name: str) -> str:
-    return "mean of the three" if name == "together" else architecture(name).title
+def reliability(evaluation: Evaluation, path: Path, bins: int = 15) -> None:
+    """Reliability diagrams on the test split: share of pneumonias against mean probability, in bins of equal mass."""
+    names = list(evaluation.probabilities)
+    figure = matplotlib.figure.Figure(figsize=(2.9 * len(names), 3.5), layout="constrained")
+    for axes, name, colour in zip(figure.subplots(1, len(names), sharey=True), names, _LINE_COLOURS, strict=True):
+        order = np.argsort(evaluation.probabilities[name], kind="stable")
+        parts = [part for part in np.array_split(order, bins) if len(part)]
+        said = [evaluation.probabilities[name][part].mean() for part in parts]
+        found = [evaluation.labels[part].mean() for part in parts]
+        axes.plot([0, 1], [0, 1], color="#999999", linestyle=":")
+        axes.plot(said, found, "o-", color=colour, markersize=4)
+        axes.set_title(title(name), fontsize=10)
+        axes.set_xlabel("mean probability", fontsize=9)
+        axes.set_aspect("equal")
+        axes.spines[["top", "right"]].set_visible(False)
+        if name == names[0]:
+            axes.set_ylabel("share of pneumonias", fontsize=9)
+    figure.suptitle(
+        f"Reliability on the test split, {bins} bins of equal mass; dotted: perfectly calibrated", fontsize=10
+    )
+    _save(figure, path)
+
+
+def worst_lungs(cases: list[tuple[str, np.ndarray, np.ndarray, np.ndarray, float]], path: Path) -> None:
+    """The test radiographs whose found lungs differ most from those that a person drew."""
+    columns = 4
+    rows = -(-len(cases) // columns)
+    figure = matplotlib.figure.Figure(figsize=(columns * 2.4, rows * 2.7), layout="constrained")
+    for axes, case in zip(figure.subplots(rows, columns, squeeze=False).flat, cases, strict=False):
+        file, raster, found, drawn, dice = case
+        axes.imshow(raster, cmap="gray", vmin=0, vmax=255)
+        for mask, colour in ((drawn, _LINE_COLOURS[2]), (found, _LINE_COLOURS[1])):
+            # Of a mask of nothing, where no two lungs were found, there is no outline.
+            if mask.any():
+                axes.contour(mask, [0.5], colors=colour, linewidths=1.2)
+        axes.set_title(f"{file.rsplit('/', 1)[1].rsplit('.', 1)[0]}\nDice {dice:.2f}", fontsize=8)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    figure.suptitle("Worst cases of the segmenter: drawn by a person (green), found (orange)", fontsize=10)
+    _save(figure, path)

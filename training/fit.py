@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +18,21 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pneumo.radiograph import scale_gray
+from pneumo.framing import scale_gray
 from pneumo.zoo import build
 from training.balance import Balanced, balance
+from training.efficientnet import build_efficientnet_lite0, load_imagenet
 from training.errors import TrainingError
-from training.recipes import Recipe
+from training.fused import fused
+from training.recipes import TEACHER, Recipe
 
-BEST = "best.keras"
-"""The network after the epoch with the highest validation AUC (of equals, the lowest validation loss)."""
+KEPT = "best.keras"
+"""The network that the recipe keeps: the averaged weights after the last epoch, or, where the recipe averages none,
+those after the epoch with the highest validation AUC (of equals, the lowest validation loss)."""
+RUN = "run.json"
+"""What a finished training was, in its folder."""
+HELD_OUT = "held_out.npz"
+"""Probabilities of pneumonia of the held-out images, by alteration, from a finished training."""
 LAST = "last.keras"
 """The network after the last epoch."""
 _STATE = "state.npz"
@@ -37,7 +44,9 @@ class Images:
 
     Attributes
     ----------
-    pixels : numpy.ndarray of uint8, shape (n, size, size)
+    pixels : numpy.ndarray of uint8, shape (n, side, side) or (n, side, side, 2)
+        Gray values, and for training images also the lung mask, 0 to 255. Training images may be larger than the
+        network's input: they then show its surroundings, which the random transforms bring in.
     labels : numpy.ndarray of uint8, shape (n,)
         0 normal, 1 pneumonia.
     """
@@ -58,7 +67,30 @@ def rank(row: dict[str, float]) -> tuple[float, float]:
     return row["val_auc"], -row["val_loss"]
 
 
-def batches(images: Balanced, recipe: Recipe, first_epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
+def kept_epoch(history: list[dict[str, float]], average: float) -> dict[str, float]:
+    """The row of the epoch whose network is kept, for a recipe that averages weights or not."""
+    return history[-1] if average else max(history, key=rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A trained network that others are distilled from.
+
+    Attributes
+    ----------
+    answer : callable
+        Takes a network's inputs, shape (n, size, size, 1), and returns probabilities of pneumonia, shape (n, 1).
+    sha256 : str
+        Of its weights' file, hexadecimal.
+    """
+
+    answer: Callable[[np.ndarray], np.ndarray]
+    sha256: str
+
+
+def batches(
+    images: Balanced, recipe: Recipe, first_epoch: int, teacher: Teacher | None = None
+) -> Iterator[tuple[np.ndarray, ...]]:
     """Endless augmented batches, epoch after epoch.
 
     An epoch's order and transforms depend on the recipe's seed and the epoch's number alone, so that a
@@ -71,8 +103,13 @@ def batches(images: Balanced, recipe: Recipe, first_epoch: int) -> Iterator[tupl
         for start in range(0, len(order), recipe.batch_size):
             chosen = order[start : start + recipe.batch_size]
             labels = images.labels[chosen].astype(np.float32)[:, np.newaxis]
-            pixels = recipe.augmentation.apply(images.images[chosen], generator)
-            batch: tuple[np.ndarray, ...] = (scale_gray(pixels), labels)
+            pixels, blind = recipe.augmentation.apply(images.images[chosen], generator, recipe.input_size)
+            gray = pixels[..., 0] if pixels.ndim == 4 else pixels
+            inputs = scale_gray(gray, recipe.scaling)
+            # The teacher is shown the very view that its pupil is (Beyer et al., CVPR 2022).
+            taught = recipe.distillation * (teacher.answer(inputs) - labels) if teacher else 0.0
+            targets = np.where(blind[:, np.newaxis], 0.5, labels + taught).astype(np.float32)
+            batch: tuple[np.ndarray, ...] = (inputs, targets)
             if images.class_weights is not None:
                 weights = images.class_weights
                 batch += (np.array([weights[int(label)] for label in labels[:, 0]], np.float32),)
@@ -87,6 +124,7 @@ def train(
     validation: Images,
     folder: Path,
     console: Console | None = None,
+    teacher: Teacher | None = None,
 ) -> list[dict[str, float]]:
     """Train one network, or go on with a training that was interrupted.
 
@@ -105,6 +143,8 @@ def train(
         Where everything is written.
     console : rich.console.Console, optional
         Where progress is shown. Default: standard error.
+    teacher : Teacher, optional
+        Whose answers a recipe with `distillation` mixes into the labels.
 
     Returns
     -------
@@ -119,37 +159,45 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(recipe.seed)
     tf.config.experimental.enable_op_determinism()
-    model = build(network, recipe.input_size, recipe.filters)
-    optimizer = keras.optimizers.get(
-        {"class_name": recipe.optimizer, "config": {"learning_rate": recipe.learning_rate}}
-    )
+    plain = _build(network, recipe)
+    model = fused(plain)
+    balanced = balance(recipe.balance, training.pixels, training.labels, recipe.balance_seed)
+    steps = -(-len(balanced.labels) // recipe.batch_size)
+    optimizer = _optimizer(recipe, steps)
     model.compile(
         optimizer=optimizer,
         loss="binary_crossentropy",
-        metrics=["accuracy", keras.metrics.AUC(num_thresholds=1000, name="auc")],
+        metrics=[
+            keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy"),
+            keras.metrics.AUC(num_thresholds=1000, name="auc"),
+        ],
         jit_compile=False,
     )
     optimizer.build(model.trainable_variables)
 
-    identity = _identity(network, recipe, training, validation)
-    plateau = keras.callbacks.ReduceLROnPlateau(
-        monitor="val_accuracy",
-        mode="max",
-        patience=recipe.plateau_patience,
-        factor=recipe.plateau_factor,
-        min_lr=recipe.plateau_floor,
-    )
-    checkpoint = _Checkpoint(folder, identity, plateau)
+    identity = _identity(network, recipe, training, validation, teacher)
+    plateau = None
+    if recipe.schedule == "plateau":
+        plateau = keras.callbacks.ReduceLROnPlateau(
+            monitor="val_accuracy",
+            mode="max",
+            patience=recipe.plateau_patience,
+            factor=recipe.plateau_factor,
+            min_lr=recipe.plateau_floor,
+        )
+    average = _Average(model, recipe.average) if recipe.average else None
+    checkpoint = _Checkpoint(folder, plain, identity, plateau, average)
     first_epoch = checkpoint.restore(model)
     if first_epoch >= recipe.epochs:
         return checkpoint.history
+    # They describe finished weights, which these soon no longer are.
+    for name in (RUN, HELD_OUT):
+        (folder / name).unlink(missing_ok=True)
 
-    balanced = balance(recipe.balance, training.pixels, training.labels, recipe.balance_seed)
-    steps = -(-len(balanced.labels) // recipe.batch_size)
     # Keras's data adapters ask for one batch in advance, which an endless stream keeps in step.
     signature = tuple(tf.TensorSpec((None, *part.shape[1:]), tf.float32) for part in next(batches(balanced, recipe, 0)))
     stream = tf.data.Dataset.from_generator(
-        lambda: batches(balanced, recipe, first_epoch), output_signature=signature
+        lambda: batches(balanced, recipe, first_epoch, teacher), output_signature=signature
     ).prefetch(2)
     display = _Display(steps, recipe.epochs, first_epoch, console)
     try:
@@ -158,8 +206,11 @@ def train(
             steps_per_epoch=steps,
             initial_epoch=first_epoch,
             epochs=recipe.epochs,
-            validation_data=(scale_gray(validation.pixels), validation.labels.astype(np.float32)[:, np.newaxis]),
-            callbacks=[plateau, checkpoint, display],
+            validation_data=(
+                scale_gray(validation.pixels, recipe.scaling),
+                validation.labels.astype(np.float32)[:, np.newaxis],
+            ),
+            callbacks=[callback for callback in (plateau, average, checkpoint, display) if callback],
             shuffle=False,
             verbose=0,
         )
@@ -169,10 +220,41 @@ def train(
     return checkpoint.history
 
 
-def _identity(network: str, recipe: Recipe, training: Images, validation: Images) -> dict[str, object]:
-    """What must be equal for a training to be the same. More epochs of the same training are."""
+def _accuracy(truth, found):
+    """Whether an answer is on the label's side of one half; a label of one half has no side."""
+    return keras.ops.cast((truth - 0.5) * (found - 0.5) >= 0, "float32")
+
+
+def _build(network: str, recipe: Recipe) -> keras.Model:
+    if network != TEACHER:
+        return build(network, recipe.input_size, recipe.filters)
+    model = build_efficientnet_lite0(recipe.input_size)
+    load_imagenet(model)
+    return model
+
+
+def _optimizer(recipe: Recipe, steps: int) -> keras.Optimizer:
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        total = steps * recipe.epochs
+        warmup = total // 10
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate / 20, total - warmup, alpha=0.01, warmup_target=rate, warmup_steps=warmup
+        )
+    config = {"learning_rate": rate}
+    # Of AdamW even where it is 0: Keras's own default is not.
+    if recipe.weight_decay or recipe.optimizer == "adamw":
+        config["weight_decay"] = recipe.weight_decay
+    return keras.optimizers.get({"class_name": recipe.optimizer, "config": config})
+
+
+def _identity(
+    network: str, recipe: Recipe, training: Images, validation: Images, teacher: Teacher | None
+) -> dict[str, object]:
+    """What must be equal for a training to be the same. More epochs of the same are, but for a cosine's length."""
     fields = dataclasses.asdict(recipe)
-    del fields["epochs"]
+    if recipe.schedule != "cosine":
+        del fields["epochs"]
     return json.loads(
         json.dumps(
             {
@@ -180,9 +262,47 @@ def _identity(network: str, recipe: Recipe, training: Images, validation: Images
                 "recipe": fields,
                 "training": training.fingerprint,
                 "validation": validation.fingerprint,
+                **({"teacher": teacher.sha256} if teacher else {}),
             }
         )
     )
+
+
+class _Average(keras.callbacks.Callback):
+    """A moving average of all weights, those of the normalisation included, in place while validation runs."""
+
+    def __init__(self, model: keras.Model, momentum: float) -> None:
+        super().__init__()
+        self._weights = list(model.weights)
+        self.values = [keras.Variable(weight, trainable=False) for weight in self._weights]
+        self._momentum = momentum
+        self._steps = 0
+        self._advance = tf.function(self._blend)
+
+    def _blend(self, momentum: tf.Tensor) -> None:
+        for value, weight in zip(self.values, self._weights, strict=True):
+            value.assign(momentum * value + (1 - momentum) * weight)
+
+    def swap(self) -> None:
+        """Exchange the average and the weights."""
+        for value, weight in zip(self.values, self._weights, strict=True):
+            average = value.numpy()
+            value.assign(weight)
+            weight.assign(average)
+
+    def on_train_begin(self, logs=None) -> None:
+        self._steps = int(self.model.optimizer.iterations)
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        self._steps += 1
+        # A short memory at first, so that the untrained weights are forgotten (as in TensorFlow's own average).
+        self._advance(tf.constant(min(self._momentum, self._steps / (10 + self._steps)), tf.float32))
+
+    def on_test_begin(self, logs=None) -> None:
+        self.swap()
+
+    def on_test_end(self, logs=None) -> None:
+        self.swap()
 
 
 class _Checkpoint(keras.callbacks.Callback):
@@ -190,10 +310,19 @@ class _Checkpoint(keras.callbacks.Callback):
 
     _PLATEAU_STATE = ("best", "wait", "cooldown_counter")
 
-    def __init__(self, folder: Path, identity: dict[str, object], plateau: keras.callbacks.ReduceLROnPlateau) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        plain: keras.Model,
+        identity: dict[str, object],
+        plateau: keras.callbacks.ReduceLROnPlateau | None,
+        average: _Average | None,
+    ) -> None:
         super().__init__()
+        self._average = average
         self.history: list[dict[str, float]] = []
         self._folder = folder
+        self._plain = plain
         self._identity = identity
         self._plateau = plateau
         self._plateau_state: dict[str, float] = {}
@@ -231,15 +360,20 @@ class _Checkpoint(keras.callbacks.Callback):
         row["seconds"] = time.monotonic() - self._started
         better = not self.history or rank(row) > max(map(rank, self.history))
         self.history.append(row)
-        if better:
-            self._save_network(BEST)
+        if self._average:
+            self._average.swap()
+            self._save_network(KEPT)
+            self._average.swap()
+        elif better:
+            self._save_network(KEPT)
         self._save_network(LAST)
         self._save_history()
         self._save_state()
 
     def _save_network(self, name: str) -> None:
         draft = self._folder / f"draft.{name}"
-        self.model.save(draft)
+        self._plain.set_weights(self.model.get_weights())
+        self._plain.save(draft)
         os.replace(draft, self._folder / name)
 
     def _save_history(self) -> None:
@@ -253,17 +387,17 @@ class _Checkpoint(keras.callbacks.Callback):
         meta = {
             "identity": self._identity,
             "history": self.history,
-            "plateau": {name: float(getattr(self._plateau, name)) for name in self._PLATEAU_STATE},
+            "plateau": {name: float(getattr(self._plateau, name)) for name in self._PLATEAU_STATE if self._plateau},
         }
         arrays = {str(index): variable.numpy() for index, variable in enumerate(self._variables(self.model))}
         draft = self._folder / f"draft.{_STATE}"
         np.savez(draft, meta=np.array(json.dumps(meta)), **arrays)
         os.replace(draft, self._folder / _STATE)
 
-    @staticmethod
-    def _variables(model: keras.Model) -> list[keras.Variable]:
-        """Weights, the seeds of dropout, and the optimizer's slots: all that the next epoch depends on."""
-        return [*model.variables, *model.optimizer.variables]
+    def _variables(self, model: keras.Model) -> list[keras.Variable]:
+        """Weights, the seeds of dropout, the optimizer's slots, the average: all that the next epoch depends on."""
+        average = self._average.values if self._average else []
+        return [*model.variables, *model.optimizer.variables, *average]
 
 
 class _Display(keras.callbacks.Callback):

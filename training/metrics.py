@@ -12,29 +12,6 @@ RESAMPLES = 2000
 """Bootstrap resamples behind every interval."""
 
 
-def operating_point(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The threshold with the highest balanced accuracy; of equals, the one nearest to 0.5.
-
-    Parameters
-    ----------
-    labels : numpy.ndarray of shape (n,)
-        0 normal, 1 pneumonia; of validation images, never of test images.
-    probabilities : numpy.ndarray of shape (n,)
-
-    Returns
-    -------
-    float
-        Between 0 and 1.
-    """
-    values = np.unique(probabilities)
-    candidates = np.unique(np.r_[0.5, (values[1:] + values[:-1]) / 2])
-    calls = probabilities >= candidates[:, np.newaxis]
-    positive = labels == 1
-    balanced = (calls[:, positive].mean(axis=1) + (~calls[:, ~positive]).mean(axis=1)) / 2
-    best = candidates[balanced >= balanced.max() - 1e-12]
-    return float(best[np.argmin(np.abs(best - 0.5))])
-
-
 def measure(
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -135,6 +112,37 @@ def auc_difference(
     return {"value": float(differences[0]), "interval": [float(low), float(high)]}
 
 
+def mean_auc(labels: np.ndarray, runs: list[np.ndarray], patients: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """Mean ROC AUC of several trainings of one recipe.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray of shape (n,)
+        0 normal, 1 pneumonia.
+    runs : list of numpy.ndarray of shape (n,)
+        Probabilities of pneumonia, 0 to 1, of each training.
+    patients : numpy.ndarray of shape (n,)
+        Key of each image's patient.
+    seed : int
+
+    Returns
+    -------
+    dict
+        `value`, `interval` (low, high, over patients) and `runs`, the AUC of each.
+    """
+    weights = np.vstack([np.ones(len(labels)), _patient_weights(patients, RESAMPLES, seed)])
+    areas = np.array([_auc(labels == 1, probabilities, weights) for probabilities in runs])
+    low, high = np.nanpercentile(areas.mean(axis=0)[1:], [2.5, 97.5])
+    return {"value": float(areas[:, 0].mean()), "interval": [float(low), float(high)], "runs": areas[:, 0].tolist()}
+
+
+def interval_of_mean(values: np.ndarray, patients: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """Mean over images, shape (n,), and its 95 % interval over patients: `value` and `interval` (low, high)."""
+    weights = _patient_weights(patients, RESAMPLES, seed)
+    low, high = np.nanpercentile(_ratio(weights, values, np.ones(len(values))), [2.5, 97.5])
+    return {"value": float(values.mean()), "interval": [float(low), float(high)]}
+
+
 def wilson_interval(count: int, total: int) -> list[float]:
     """95 % interval of a share (Wilson, J. Am. Statist. Assoc. 22, 1927); [0, 1] for none of none."""
     if total == 0:
@@ -172,8 +180,12 @@ def _measures(
     return {
         "loss": ratio(losses, everything),
         "accuracy": ratio(calls == positive, everything),
+        "balanced_accuracy": (ratio(calls & positive, positive) + ratio(~calls & ~positive, ~positive)) / 2,
         "accuracy_at_half": ratio((probabilities >= 0.5) == positive, everything),
         "auc": _auc(positive, probabilities, weights),
+        "mcc": _matthews(positive, calls, weights),
+        "sensitivity_at_specificity_90": _at_specificity(positive, probabilities, weights, 0.90),
+        "specificity_at_sensitivity_95": _at_specificity(~positive, -probabilities, weights, 0.95),
         "brier": ratio((probabilities - positive) ** 2, everything),
         "ece": _calibration_error(positive, probabilities, weights),
         "sensitivity": ratio(calls & positive, positive),
@@ -195,6 +207,30 @@ def _ratio(weights: np.ndarray, part: np.ndarray, whole: np.ndarray) -> np.ndarr
     """Weighted sum of a part over that of the whole, under each row of weights; NaN where the whole is nothing."""
     below = weights @ whole.astype(np.float64)
     return np.divide(weights @ part.astype(np.float64), below, out=np.full(len(below), np.nan), where=below > 0)
+
+
+def _matthews(positive: np.ndarray, calls: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Matthews correlation coefficient under each row of weights; NaN where a class or a call does not occur."""
+    hits, alarms = weights @ (calls & positive), weights @ (calls & ~positive)
+    misses, rejections = weights @ (~calls & positive), weights @ (~calls & ~positive)
+    below = np.sqrt((hits + alarms) * (hits + misses) * (rejections + alarms) * (rejections + misses))
+    above = hits * rejections - alarms * misses
+    return np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0)
+
+
+def _at_specificity(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray, least: float) -> np.ndarray:
+    """Highest sensitivity among thresholds whose specificity is at least a value, under each row of weights."""
+    order = np.argsort(-scores, kind="stable")
+    # Equal scores cross a threshold together.
+    ends = np.r_[np.flatnonzero(np.diff(scores[order])), len(order) - 1]
+    hits = np.cumsum(weights[:, order] * positive[order], axis=1)[:, ends]
+    alarms = np.cumsum(weights[:, order] * ~positive[order], axis=1)[:, ends]
+    negatives = alarms[:, -1:]
+    allowed = alarms <= (1 - least) * negatives + 1e-9
+    best = np.where(allowed, hits, 0.0).max(axis=1)
+    total = hits[:, -1]
+    known = (total > 0) & (negatives[:, 0] > 0)
+    return np.divide(best, total, out=np.full(len(total), np.nan), where=known)
 
 
 def _calibration_error(positive: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -14,7 +14,18 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
-from pneumo.bundle import EMBEDDED, MANIFEST, METRICS, PREDICTIONS, FolderFiles, read_manifest, verified_path
+from pneumo.bundle import (
+    ABLATION,
+    EMBEDDED,
+    MANIFEST,
+    METRICS,
+    PREDICTIONS,
+    SEGMENTER_RECORD,
+    FolderFiles,
+    read_manifest,
+    verified_path,
+    weights,
+)
 from pneumo.errors import first_line
 from training.card import EVAL_RESULTS, REPOSITORY, card, eval_results, evaluated_manifest
 from training.errors import PublishError
@@ -105,8 +116,10 @@ def plan_networks(folder: Path, repository: str, networks: list[str] | None = No
     """
     manifest = evaluated_manifest(folder, networks)
     source = FolderFiles(str(folder))
-    files = {entry["file"]: verified_path(source, entry).read_bytes() for entry in manifest["networks"].values()}
-    for path in (*(folder / name for name in (METRICS, PREDICTIONS)), *sorted((folder / "figures").glob("*.png"))):
+    files = {entry["file"]: verified_path(source, entry).read_bytes() for entry in weights(manifest)}
+    reports = [folder / name for name in (METRICS, PREDICTIONS)]
+    reports += [path for path in (folder / ABLATION, folder / SEGMENTER_RECORD) if path.exists()]
+    for path in (*reports, *sorted((folder / "figures").glob("*.png"))):
         files[path.relative_to(folder).as_posix()] = _read(path)
     whole = manifest["together"] is not None
     files[MANIFEST] = _read(folder / MANIFEST) if whole else (json.dumps(manifest, indent=1) + "\n").encode()
@@ -136,7 +149,7 @@ def plan_space(repository: str, networks: str = REPOSITORY, root: Path = ROOT) -
         If another file is missing.
     """
     bundle = FolderFiles(str(root / "models"))
-    for entry in read_manifest(bundle)["networks"].values():
+    for entry in weights(read_manifest(bundle)):
         verified_path(bundle, entry)
     paths = [root / name for name in _SPACE_FILES]
     for name, suffixes in _SPACE_FOLDERS.items():
@@ -144,9 +157,10 @@ def plan_space(repository: str, networks: str = REPOSITORY, root: Path = ROOT) -
     files = {path.relative_to(root).as_posix(): _read(path) for path in paths}
     for name in ("README.md", "model_card.md"):
         files[name] = files[name].replace(REPOSITORY.encode(), networks.encode())
-    # The pictures that the README shows; what it only links to stays behind.
-    for name in _PICTURE.findall(files["README.md"].decode()):
-        files.setdefault(name, _read(root / name))
+    # The pictures that they show; what they only link to stays behind.
+    for page in ("README.md", "model_card.md"):
+        for name in _PICTURE.findall(files[page].decode()):
+            files.setdefault(name, _read(root / name))
     return Plan(repository, "space", files)
 
 

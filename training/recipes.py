@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pneumo.errors import UnknownNameError
+from pneumo.framing import FRAMINGS, SCALINGS
 from pneumo.zoo import FILTERS
 from training.augment import Augmentation
 from training.balance import STRATEGIES
@@ -16,6 +17,10 @@ from training.errors import RecipeError
 
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "nadam", "sgd")
 """Optimizers of Keras that a recipe may name."""
+TEACHER = "efficientnet_lite0"
+"""The larger pretrained network that others may be distilled from; it is no network of the zoo and is not shipped."""
+SCHEDULES = ("plateau", "cosine")
+"""Schedules of the learning rate that a recipe may name."""
 _LARGEST_SEED = 2**32 - 1
 
 
@@ -37,13 +42,19 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         f"{len(FILTERS)} whole numbers of at least 1, such as {FILTERS}",
         lambda value: isinstance(value, tuple) and len(value) == len(FILTERS) and all(map(_whole, value)),
     ),
+    "framing": (f"one of {', '.join(FRAMINGS)}", lambda value: value in FRAMINGS),
+    "scaling": (f"one of {', '.join(SCALINGS)}", lambda value: value in SCALINGS),
     "balance": (f"one of {', '.join(STRATEGIES)}", lambda value: value in tuple(STRATEGIES)),
     "balance_seed": (f"a whole number from 0 to {_LARGEST_SEED}", _seed),
     "augmentation": ("an Augmentation", lambda value: isinstance(value, Augmentation)),
     "optimizer": (f"one of {', '.join(OPTIMIZERS)}", lambda value: value in OPTIMIZERS),
     "learning_rate": ("a number above 0", lambda value: _number(value) and value > 0),
+    "weight_decay": ("a number of at least 0", lambda value: _number(value) and value >= 0),
     "batch_size": ("a whole number of at least 1", _whole),
     "epochs": ("a whole number of at least 1", _whole),
+    "schedule": (f"one of {', '.join(SCHEDULES)}", lambda value: value in SCHEDULES),
+    "average": ("a number of at least 0 and below 1", lambda value: _number(value) and 0 <= value < 1),
+    "distillation": ("a number of at least 0 and at most 1", lambda value: _number(value) and 0 <= value <= 1),
     "plateau_patience": ("a whole number of at least 1", _whole),
     "plateau_factor": ("a number above 0 and below 1", lambda value: _number(value) and 0 < value < 1),
     "plateau_floor": ("a number of at least 0", lambda value: _number(value) and value >= 0),
@@ -62,6 +73,10 @@ class Recipe:
         Side of the network's input, in pixels.
     filters : tuple of int
         Filters of the five convolution blocks.
+    framing : str
+        What the network sees of a radiograph: one of `pneumo.framing.FRAMINGS`.
+    scaling : str
+        How its gray values are scaled: one of `pneumo.framing.SCALINGS`.
     balance : str
         Strategy of `training.balance` for the training images.
     balance_seed : int
@@ -71,11 +86,21 @@ class Recipe:
     optimizer : str
         Name of a Keras optimizer.
     learning_rate : float
-        Rate at the start.
+        Rate at the start; with the cosine schedule, at the end of the warm-up.
+    weight_decay : float
+        Of AdamW.
     batch_size : int
         Images a step.
     epochs : int
         Passes over the balanced training images.
+    schedule : str
+        "plateau" lowers the rate where validation stands still; "cosine" warms up over a tenth of the steps
+        and then lowers it to a hundredth.
+    average : float
+        Momentum of a moving average of the weights over the steps (Polyak and Juditsky, SIAM J. Control Optim.
+        30, 1992). Above 0, the average after the last epoch is kept; at 0, the best epoch.
+    distillation : float
+        Weight of the teacher's answers in the labels, 0 to 1 (Hinton et al., arXiv 1503.02531, 2015); 0 for none.
     plateau_patience : int
         Epochs without a better validation accuracy after which the rate is lowered.
     plateau_factor : float
@@ -93,13 +118,19 @@ class Recipe:
 
     input_size: int = 150
     filters: tuple[int, ...] = FILTERS
+    framing: str = "squashed"
+    scaling: str = "unit"
     balance: str = "none"
     balance_seed: int = 42
     augmentation: Augmentation = field(default_factory=Augmentation)
     optimizer: str = "rmsprop"
     learning_rate: float = 1e-3
+    weight_decay: float = 0.0
     batch_size: int = 32
     epochs: int = 12
+    schedule: str = "plateau"
+    average: float = 0.0
+    distillation: float = 0.0
     plateau_patience: int = 2
     plateau_factor: float = 0.3
     plateau_floor: float = 1e-6
@@ -127,8 +158,66 @@ class Reference(Recipe):
     )
 
 
-RECIPES: dict[str, type[Recipe]] = {"reference": Reference}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Robust(Recipe):
+    """Lungs first: framed by the lungs, each image standardised, strong augmentation, averaged weights.
+
+    A share of the training images loses its lungs and is labelled one half, so that a network that looks
+    elsewhere is told that there is nothing to be seen; another loses all but its lungs, the rim around them included.
+    """
+
+    input_size: int = 112
+    epochs: int = 10
+    framing: str = "lungs_alone"
+    scaling: str = "standard"
+    augmentation: Augmentation = field(
+        default_factory=lambda: Augmentation(
+            rotation=12.0,
+            zoom=0.1,
+            shift=0.06,
+            flip=True,
+            aspect=1.2,
+            gamma=1.8,
+            contrast=1.8,
+            brightness=0.2,
+            blur=2.1,
+            noise=0.04,
+            jpeg=30,
+            strip=0.3,
+            blind=0.15,
+        )
+    )
+    optimizer: str = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    schedule: str = "cosine"
+    average: float = 0.99
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teaching(Robust):
+    """The robust recipe for the teacher, EfficientNet-Lite0 with ImageNet weights, fine-tuned for a few epochs."""
+
+    learning_rate: float = 5e-4
+    epochs: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distilled(Robust):
+    """The robust recipe, with the teacher's answers for half of the label."""
+
+    distillation: float = 0.5
+
+
+RECIPES: dict[str, type[Recipe]] = {
+    "reference": Reference,
+    "robust": Robust,
+    "teaching": Teaching,
+    "distilled": Distilled,
+}
 """All recipes by name."""
+DEFAULT = "robust"
+"""The recipe of the networks that ship."""
 
 
 def recipe(name: str, **overrides: Any) -> Recipe:

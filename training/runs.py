@@ -3,105 +3,189 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import platform
 import subprocess
-from collections import Counter
-from functools import cache
+import zipfile
+from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
+import tensorflow as tf
 from rich.console import Console
+from sklearn.metrics import roc_auc_score
 
-from pneumo.zoo import CLASS_NAMES
-from training import figures
-from training.balance import balance
-from training.dataset import load_pixels, open_dataset
+from pneumo.bundle import SEGMENTER
+from pneumo.framing import scale_gray
+from pneumo.lungs import Segmenter
+from training.batteries import SHORTCUTS, STRESSES, shortcut, stressed
+from training.dataset import HELD_OUT as HELD_OUT_SPLITS
+from training.dataset import open_dataset
 from training.errors import TrainingError
-from training.evaluate import Evaluation
-from training.fit import Images, rank, train
-from training.recipes import Recipe
+from training.fit import HELD_OUT, KEPT, RUN, Teacher, kept_epoch, train
+from training.recipes import TEACHER, Recipe
+from training.segment import load_segmenter
+from training.views import Views, held_out_images, load_views, training_images, uses_lungs
 
 _LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "opencv-python-headless", "pillow", "imbalanced-learn")
 
 
-def train_run(
-    network: str, recipe_name: str, recipe: Recipe, manifest: Path, folder: Path, console: Console | None = None
-) -> None:
-    """Train one network from a data manifest and write `run.json` beside its weights.
+class Study:
+    """A data set prepared once for many trainings, with the held-out images under every alteration.
+
+    Parameters
+    ----------
+    manifest : Path
+        Data manifest.
+    segmenter : Path or None
+        Folder of the trained segmenter; None if no recipe needs to know where the lungs are.
+    teacher : Path or None
+        Folder of the teacher's run; None if no recipe distils.
 
     Raises
     ------
     DataError
         If the data is not what the manifest says.
     TrainingError
-        If the folder holds another training.
+        If there is no trained segmenter in the folder.
     """
-    commit = _commit()
-    dataset, source = open_dataset(manifest)
-    training, validation = (
-        Images(*load_pixels(source, dataset.split(split), recipe.input_size)) for split in ("train", "validation")
-    )
-    # It describes finished weights, which these soon no longer are.
-    (folder / "run.json").unlink(missing_ok=True)
-    history = train(network, recipe, training, validation, folder, console)
-    record = {
-        "network": network,
-        "recipe": {"name": recipe_name, **dataclasses.asdict(recipe)},
-        "data": {"fingerprint": dataset.fingerprint, "seed": dataset.seed, "counts": dataset.counts()},
-        "minutes": round(sum(row["seconds"] for row in history) / 60, 1),
-        "best": max(history, key=rank),
-        "libraries": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
-        "commit": commit,
-    }
-    (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    def __init__(self, manifest: Path, segmenter: Path | None, teacher: Path | None = None) -> None:
+        self.dataset, source = open_dataset(manifest)
+        self._finder = Segmenter(load_segmenter(segmenter)) if segmenter else None
+        self._segmenter = hashlib.sha256((segmenter / SEGMENTER).read_bytes()).hexdigest() if segmenter else None
+        self._teacher = teacher
+        self.training = load_views(source, self.dataset.split("train"), self._finder)
+        self.held_out = load_views(source, self.dataset.held_out(), self._finder)
+
+    @cached_property
+    def altered(self) -> dict[str, Views]:
+        """The held-out images: "clean", under each stress, and, where lungs are known, with each shortcut alone."""
+        views = {"clean": self.held_out}
+        for title in STRESSES:
+            views[title] = self.held_out.altered(stressed(self.held_out.rasters, title), self._finder)
+        # The frame stays that of the radiograph as it was: the network is shown exactly where the lungs would be.
+        if lungs := self.held_out.lungs:
+            views |= {
+                title: self.held_out.altered(shortcut(self.held_out.rasters, lungs, title)) for title in SHORTCUTS
+            }
+        return views
+
+    def run(self, network: str, recipe_name: str, recipe: Recipe, folder: Path, console: Console | None = None) -> None:
+        """Train one network, and write `RUN` and `HELD_OUT` beside its weights.
+
+        Raises
+        ------
+        TrainingError
+            If the folder holds another training, or the recipe needs lungs and no segmenter was given.
+        """
+        if uses_lungs(recipe) and self._finder is None:
+            raise TrainingError(
+                f"The recipe {recipe_name} needs the lungs; no segmenter was given. Name it by --lungs."
+            )
+        commit = _commit()
+        training, validation = training_images(self.training, recipe), held_out_images(self.held_out, recipe)
+        keras.backend.clear_session()
+        teacher = self._load_teacher(recipe) if recipe.distillation else None
+        history = train(network, recipe, training, validation, folder, console, teacher)
+        answers = self._ask(keras.saving.load_model(folder / KEPT, compile=False), recipe)
+        np.savez_compressed(folder / HELD_OUT, allow_pickle=False, **answers)
+        scored = held_out_scores(self.held_out, answers)
+        record = {
+            "network": network,
+            "recipe": {"name": recipe_name, **dataclasses.asdict(recipe)},
+            "data": {
+                "fingerprint": self.dataset.fingerprint,
+                "seed": self.dataset.seed,
+                "counts": self.dataset.counts(),
+            },
+            "segmenter": self._segmenter,
+            "minutes": round(sum(row["seconds"] for row in history) / 60, 1),
+            "kept": kept_epoch(history, recipe.average),
+            "held_out": scored,
+            "libraries": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+            "commit": commit,
+        }
+        (folder / RUN).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    def _load_teacher(self, recipe: Recipe) -> Teacher:
+        try:
+            if self._teacher is None:
+                raise FileNotFoundError("none was given")
+            record = json.loads((self._teacher / RUN).read_text(encoding="utf-8"))
+            taught, fingerprint = record["recipe"], record["data"]["fingerprint"]
+            model = keras.saving.load_model(self._teacher / KEPT, compile=False)
+        except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+            raise TrainingError(
+                f"A recipe that distils needs the run of a teacher ({error}). Train one by `python -m training train "
+                f"--network {TEACHER} --recipe teaching`, and name its folder by --teacher."
+            ) from error
+        if fingerprint != self.dataset.fingerprint:
+            raise TrainingError(
+                f"A teacher must be trained on the data of its pupil; {self._teacher} was not. Train it again."
+            )
+        for name in ("input_size", "framing", "scaling"):
+            if taught[name] != getattr(recipe, name):
+                raise TrainingError(
+                    f"A teacher must see what its pupil sees; its {name} is {taught[name]}, that of the recipe "
+                    f"{getattr(recipe, name)}. Train it with the same."
+                )
+        signature = [tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)]
+        answer = tf.function(lambda inputs: model(inputs, training=False), input_signature=signature)
+        digest = hashlib.sha256((self._teacher / KEPT).read_bytes()).hexdigest()
+        return Teacher(lambda inputs: answer(inputs).numpy(), digest)
+
+    @lru_cache(maxsize=1)  # noqa: B019 - a study lives as long as its process
+    def _shown(self, framing: str, size: int) -> dict[str, np.ndarray]:
+        return {title: views.shown(framing, size) for title, views in self.altered.items()}
+
+    def _ask(self, model: keras.Model, recipe: Recipe) -> dict[str, np.ndarray]:
+        answers = {}
+        for title, pixels in self._shown(recipe.framing, recipe.input_size).items():
+            inputs = scale_gray(pixels, recipe.scaling)
+            answers[title] = model.predict(inputs, batch_size=128, verbose=0)[:, 0].astype(np.float64)
+        return answers
 
 
-def draw(folder: Path, manifest: Path, evaluation: Evaluation, target: Path) -> None:
-    """Draw every figure of a folder of runs and of their evaluation.
+def held_out_scores(views: Views, answers: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What recipes and seeds are chosen by: the rule is stated in `training.ablation`.
 
     Parameters
     ----------
-    folder : Path
-        Holds one folder a network.
-    manifest : Path
-        Data manifest that they were trained with.
-    evaluation : Evaluation
-    target : Path
-        Folder of the figures.
+    views : Views
+        The held-out images.
+    answers : dict of str to numpy.ndarray of shape (n,)
+        Probabilities of pneumonia by alteration.
 
-    Raises
-    ------
-    TrainingError
-        If the folder holds no finished training.
+    Returns
+    -------
+    dict
+        `score`, and by split `clean`, `stressed` and `blind`, the last None where no lungs are known.
     """
-    dataset, source = open_dataset(manifest)
-    records = {path.parent.name: _read(path) for path in sorted(folder.glob("*/run.json"))}
-    if not records:
-        raise TrainingError(f"The learning curves need a finished training; {folder} has none. Name it by --runs.")
-    figures.class_distribution(dataset, target / "class_distribution.png")
-    figures.samples(dataset, source, target / "samples.png")
-    figures.curves({name: _read(folder / name / "history.json") for name in records}, target / "curves.png")
-    figures.roc(evaluation, target / "roc.png")
-    figures.confusion(evaluation, target / "confusion.png")
-    recipe = next(iter(records.values()))["recipe"]
-    # How many images a strategy adds does not depend on their size.
-    pixels, labels = load_pixels(source, dataset.split("train"), 16)
-    counts = Counter(balance(recipe["balance"], pixels, labels, recipe["balance_seed"]).labels.tolist())
-    after = {label: counts[index] for index, label in enumerate(CLASS_NAMES)}
-    figures.balance(dataset.counts()["train"], after, recipe["balance"], target / "balance.png")
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    splits = np.array([image.split for image in views.images])
+    result: dict[str, Any] = {}
+    total = 0.0
+    for split in HELD_OUT_SPLITS:
+        part = splits == split
+        areas = {title: float(roc_auc_score(views.labels[part], answer[part])) for title, answer in answers.items()}
+        clean, worst = areas["clean"], min(areas[title] for title in STRESSES)
+        blind = abs(areas["lungs black"] - 0.5) if "lungs black" in areas else None
+        total += (clean + worst) / 2 - (blind or 0.0) / 10
+        result[split] = {"clean": clean, "stressed": worst, "blind": blind}
+    return {"score": total / len(HELD_OUT_SPLITS), **result}
 
 
 @cache
 def _commit() -> str:
     """The commit that the code was at when the process began to train, or "" outside a checkout."""
     try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return answer.stdout.strip()

@@ -19,11 +19,30 @@ def radiograph_file(**options: Any) -> gr.File:
     return component
 
 
+def bounded_slider(minimum: float, maximum: float, value: float, **options: Any) -> gr.Slider:
+    """A slider whose typed number is brought into its range, as the field itself does when it is left."""
+    component = gr.Slider(minimum, maximum, value=value, **options)
+    # An emptied field arrives as None, while the next number is being typed.
+    component.preprocess = lambda payload: min(max(payload or minimum, minimum), maximum)  # type: ignore[method-assign]
+    return component
+
+
 def typed_json(kind: Any, **options: Any) -> gr.JSON:
     """A JSON output whose schema, that of a type, the API documents."""
     component = gr.JSON(**options)
     component.api_info = TypeAdapter(kind).json_schema  # type: ignore[method-assign]
     return component
+
+
+def fill_in_defaults(page: gr.Blocks) -> None:
+    """Let a call over HTTP leave out its last arguments: they take the values of their components."""
+    validate = page.validate_inputs
+
+    def fill_in(block_fn: Any, inputs: list[Any]) -> None:
+        inputs += [block.value for block in block_fn.inputs[len(inputs) :]]
+        validate(block_fn, inputs)
+
+    page.validate_inputs = fill_in  # type: ignore[method-assign]
 
 
 def _name_and_bytes(payload: FileData | None) -> tuple[str, bytes] | None:

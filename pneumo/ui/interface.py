@@ -11,7 +11,8 @@ import gradio as gr
 
 from pneumo.examination import DISCLAIMER
 from pneumo.radiograph import MAX_BYTES
-from pneumo.ui import theme
+from pneumo.ui import sessions, theme
+from pneumo.ui.components import fill_in_defaults
 from pneumo.ui.numbers import build_numbers_tab
 from pneumo.ui.read import UPLOAD_LIFETIME, build_read_tab
 from pneumo.ui.service import ExaminationService
@@ -46,6 +47,7 @@ def build_interface(service: ExaminationService) -> gr.Blocks:
         with gr.Tab("The numbers"):
             build_numbers_tab(service, page)
     page.queue(max_size=QUEUE_LENGTH)
+    fill_in_defaults(page)
     return page
 
 
@@ -72,6 +74,8 @@ def launch(**options: Any) -> None:
         max_file_size=MAX_BYTES,
         footer_links=["api"],
         ssr_mode=False,
+        state_session_capacity=sessions.CAPACITY,
+        app_kwargs={"lifespan": sessions.forgetting},
         **options,
     )
 

@@ -8,10 +8,11 @@ from typing import Any
 import gradio as gr
 from typing_extensions import TypedDict
 
-from pneumo.bundle import Bundle
+from pneumo.bundle import OPERATING_POINTS, Bundle
 from pneumo.errors import PneumoError
 from pneumo.examination import DISCLAIMER
-from pneumo.report import METRICS, confusion, test_rows
+from pneumo.framing import FRAMINGS, needs_lungs
+from pneumo.report import METRICS, confusion, percent, test_rows, title
 from pneumo.ui.components import typed_json
 from pneumo.ui.service import ExaminationService
 
@@ -21,13 +22,21 @@ ATTRIBUTION = (
 )
 """What the data's licence asks for."""
 
+_NOTES = """
+<p><strong>What the networks see:</strong> {seen}.</p>
+<p><strong>Probabilities</strong> are calibrated on held-out radiographs of the training data: of those given about
+80&nbsp;%, about 80&nbsp;% showed pneumonia. Where pneumonia is rarer than in this data set, they overstate it.</p>
+<p><strong>Operating points</strong> are chosen on the same held-out radiographs. Balanced, the default, weighs missed
+pneumonias and false alarms alike; screening misses fewer pneumonias and gives more false alarms. Pneumonia is called
+from these probabilities on:</p>"""
+
 
 class NetworkInfo(TypedDict):
-    """What the API says of one network; `test` is null if its bundle was not evaluated."""
+    """What the API says of one network; `operating_points` are thresholds, `test` is null if not evaluated."""
 
     name: str
     sha256: str
-    threshold: float
+    operating_points: dict[str, float]
     recipe: str
     test: dict[str, Any] | None
 
@@ -52,7 +61,7 @@ def build_numbers_tab(service: ExaminationService, page: gr.Blocks) -> None:
             {
                 "name": name,
                 "sha256": entry["sha256"],
-                "threshold": entry["operating_point"]["threshold"],
+                "operating_points": {point: item["threshold"] for point, item in entry["operating_points"].items()},
                 "recipe": entry["recipe"]["name"],
                 "test": entry.get("test"),
             }
@@ -73,8 +82,8 @@ def _numbers(bundle: Bundle) -> str:
         table = (
             f"<p>Measured on the {sum(confusion(first).values())} images of the official test split, which chooses "
             "nothing: neither an epoch, nor an operating point, nor a recipe. In brackets, 95 % bootstrap intervals "
-            "over patients. The floors are predictors that know nothing of lungs; to clear them does not show that a "
-            "network looks at lungs.</p>"
+            "over patients. Decisions are at the balanced operating point. The floors are predictors that know nothing "
+            "of lungs; to clear them does not show that a network looks at lungs.</p>"
             f'<div class="numbers" role="region" aria-label="test metrics" tabindex="0">{_table(manifest)}</div>'
         )
     else:
@@ -83,19 +92,43 @@ def _numbers(bundle: Bundle) -> str:
     return (
         f"<h2>What the networks are worth</h2>{notices}{table}"
         f"<p><strong>{DISCLAIMER}</strong> The networks saw children of one to five years from one hospital in "
-        "Guangzhou. On other people, machines or diseases their answers mean nothing. Probabilities are the networks' "
-        "outputs, not calibrated; heatmaps show where a network found evidence, not where the disease is.</p>"
+        "Guangzhou. On other people, machines or diseases their answers mean nothing. Heatmaps show where a network "
+        f"found evidence, not where the disease is.</p>{_NOTES.format(seen=_seen(first))}{_points(manifest)}"
         f'<p class="side-note">{escape(ATTRIBUTION)} Program: Apache-2.0. Networks: {escape(origin)}.</p>'
     )
 
 
-def _table(manifest: dict[str, Any]) -> str:
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in ("", *METRICS.values()))
+def _seen(entry: dict[str, Any]) -> str:
+    words = FRAMINGS[entry["framing"]]
+    if needs_lungs(entry["framing"]):
+        words += (
+            "; another small network finds them, and where it finds no two, the whole image is shown with a warning"
+        )
+    return escape(words)
+
+
+def _points(manifest: dict[str, Any]) -> str:
+    entries = {title(name): entry for name, entry in manifest["networks"].items()}
+    if manifest["together"]:
+        entries[title("together")] = manifest["together"]
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("", *OPERATING_POINTS))
     body = ""
-    for title, cells in test_rows(manifest):
+    for name, entry in entries.items():
+        thresholds = (percent(entry["operating_points"][point]["threshold"]) for point in OPERATING_POINTS)
+        body += f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{item}</td>" for item in thresholds)}</tr>'
+    return (
+        '<div class="numbers points" role="region" aria-label="operating points" tabindex="0">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _table(manifest: dict[str, Any]) -> str:
+    head = "".join(f'<th scope="col">{escape(metric)}</th>' for metric in ("", *METRICS.values()))
+    body = ""
+    for name, cells in test_rows(manifest):
         columns = "".join(
             f'<td>{cell.value}<br><span class="interval">{cell.interval}</span></td>' if cell else "<td>&ndash;</td>"
             for cell in cells
         )
-        body += f'<tr><th scope="row">{escape(title)}</th>{columns}</tr>'
+        body += f'<tr><th scope="row">{escape(name)}</th>{columns}</tr>'
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

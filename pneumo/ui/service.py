@@ -9,10 +9,12 @@ from concurrent.futures import Future
 
 import numpy as np
 
-from pneumo.bundle import load_bundle
+from pneumo.bundle import OPERATING_POINTS, load_bundle
+from pneumo.classifier import parse_operating_point
 from pneumo.errors import BundleError, HubUnreachable
 from pneumo.examination import Examination, Examiner
-from pneumo.radiograph import TRAINING_SIDE, read_radiograph
+from pneumo.framing import RASTER
+from pneumo.radiograph import read_radiograph
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,20 +52,28 @@ class ExaminationService:
         """The same, without holding a thread meanwhile."""
         return await asyncio.shield(asyncio.wrap_future(self._current()))
 
-    def examine(self, data: bytes, name: str) -> Examination:
+    def examine(self, data: bytes, name: str, operating_point: str | float = OPERATING_POINTS[0]) -> Examination:
         """Read and examine one uploaded file.
+
+        Parameters
+        ----------
+        data : bytes
+        name : str
+        operating_point : str or float
+            The name of one, or a threshold, as `Examiner.examine` takes it.
 
         Raises
         ------
-        UnreadableRadiograph, RadiographSizeError
-            If the file is refused; that is known before the networks are.
+        UnreadableRadiograph, RadiographSizeError, UnknownNameError
+            If the file, or the operating point, is refused; that is known before the networks are.
         BundleError
             If the networks cannot be loaded.
         """
+        operating_point = parse_operating_point(operating_point)
         radiograph = read_radiograph(data, name)
         examiner = self.examiner()
         with self._examining:
-            return examiner.examine(radiograph)
+            return examiner.examine(radiograph, operating_point)
 
     def _current(self) -> Future[Examiner]:
         with self._starting:
@@ -77,7 +87,7 @@ class ExaminationService:
         try:
             examiner = Examiner(load_bundle(self._location))
             # The first examination compiles what the visitors' then only run.
-            examiner.examine(read_radiograph(np.zeros((TRAINING_SIDE, TRAINING_SIDE), np.uint8)))
+            examiner.examine(read_radiograph(np.zeros((RASTER, RASTER), np.uint8)))
         except BundleError as error:
             _LOG.error("%s", error)
             future.set_exception(error)

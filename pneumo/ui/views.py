@@ -6,16 +6,29 @@ import base64
 from dataclasses import dataclass
 from html import escape
 
+import cv2
+import numpy as np
+
 from pneumo.classifier import Prediction
-from pneumo.examination import DISCLAIMER, Examination, heat_words
+from pneumo.evidence import Evidence
+from pneumo.examination import DISCLAIMER, Examination, heat_words, uncertain_words
+from pneumo.framing import RASTER, Box
+from pneumo.lungs import Lungs
 from pneumo.render import OPACITY, display_pixels, encode_jpeg, encode_png, heat_rgba, legend_rgba
 from pneumo.report import percent, probability
-from pneumo.saliency import Heatmap
+from pneumo.saliency import METHODS, Heatmap
 from pneumo.ui.examples import Example
 from pneumo.zoo import ARCHITECTURES, architecture
 
+POINTS = {
+    "balanced": "Balanced: weighs missed pneumonias and false alarms alike.",
+    "screening": "Screening: misses fewer pneumonias, more false alarms.",
+    "custom": "Custom: your own threshold.",
+}
+"""The operating points that the page offers, each in one line."""
 _SIDE = 768
 _HEAT_SIDE = 320
+_ANSWERED = "exam verdict answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +50,13 @@ def example_buttons(examples: list[Example]) -> str:
     return f'<section class="examples"><h2>Examples: official test images</h2><div>{buttons}</div></section>'
 
 
+def point_lines() -> str:
+    """What each operating point means; the style sheet shows the line of the chosen one."""
+    return "".join(f'<span class="{name}">{escape(line)}</span>' for name, line in POINTS.items())
+
+
 def toolbar() -> str:
-    """Opacity, the switch to the bare radiograph, and the legend. All of it acts in the browser alone."""
+    """Opacity, the switches of heat and lungs, and the legend. All of it acts in the browser alone."""
     ramp = _data_uri("image/png", encode_png(legend_rgba()))
     start = round(OPACITY * 100)
     return f"""
@@ -47,12 +65,21 @@ def toolbar() -> str:
     onchange="document.documentElement.classList.toggle('heat-off', !this.checked)"> Heatmap</label>
   <label for="heat-opacity">Opacity <input type="range" id="heat-opacity" min="0" max="100" value="{start}"
     oninput="document.documentElement.style.setProperty('--heat-opacity', this.value / 100)"></label>
+  <label><input type="checkbox" id="show-lungs" autocomplete="off"
+    onchange="document.documentElement.classList.toggle('lungs-on', this.checked)"> Lung outline</label>
+  <span class="key"><i></i> lungs <i class="seen"></i> box shown to the network</span>
   <span class="legend"><span>no evidence</span><span class="ramp" role="img"
     aria-label="colours from no evidence to strong evidence" style="background-image: url({ramp})"></span>
     <span>strong</span></span>
-  <span class="scale">The scale is fixed for each network and class: strong is the peak that one in ten validation
-    images exceeds.</span>
 </div>"""
+
+
+def reading_notes() -> str:
+    """What the numbers and the colours mean."""
+    return """<p class="side-note"><strong>Probability</strong> is calibrated: of held-out radiographs given about
+80&nbsp;%, about 80&nbsp;% showed pneumonia. Where pneumonia is rarer than in this data set, it overstates.
+<strong>Heat</strong> has a fixed scale for each network and class: strong is the peak that one in ten held-out images
+with any heat exceeds. It lies inside the box that the networks were shown.</p>"""
 
 
 def empty_view() -> View:
@@ -74,6 +101,16 @@ def refusal_view(title: str, message: str) -> View:
     )
 
 
+def forgotten_view() -> View:
+    """Why the radiograph on show cannot be decided anew."""
+    return refusal_view("This radiograph is no longer kept.", "Add it again to decide it at another operating point.")
+
+
+def is_answer(verdict: str) -> bool:
+    """Whether the place of the verdict shows an examination."""
+    return _ANSWERED in verdict
+
+
 def examination_view(examination: Examination, truth: str = "") -> View:
     """All of an examination.
 
@@ -87,26 +124,37 @@ def examination_view(examination: Examination, truth: str = "") -> View:
     title = f"{escape(radiograph.name)}, {radiograph.width} x {radiograph.height} pixels"
     if truth:
         title += f". Label of the data set: <strong>{escape(truth)}</strong>."
-    lines = [f'<p class="quiet">{title}</p>', f"<h2>{escape(examination.headline)}</h2>"]
-    if examination.meaning:
-        # A number and its unit stay on one line.
-        lines.append(f"<p>{escape(examination.meaning).replace(' %', '&nbsp;%')}</p>")
-    if mean := examination.together:
-        lines.append(
-            f'<p class="quiet">Mean of the three: {escape(probability(mean.probability))}, {mean.decision} at its '
-            f"operating point of {percent(mean.threshold)}. {DISCLAIMER}</p>"
-        )
+    mean, lungs = examination.together, examination.lungs
+    uncertain = mean is not None and mean.uncertain
+    badge = '<span class="badge">? UNCERTAIN</span> ' if uncertain else ""
+    lines = [
+        f'<p class="quiet">{badge}<span class="radiograph">{title}</span></p>',
+        f"<h2>{escape(examination.headline)}</h2>",
+    ]
+    if lungs is not None and not lungs.found:
+        warning = next(warning for warning in examination.warnings if warning.startswith(lungs.reason))
+        lines.insert(0, f'<p class="warning" role="alert">{escape(warning)}</p>')
+    words = f"{uncertain_words(mean) if mean and uncertain else ''} {examination.meaning}".strip()
+    lines += [f"<p>{_unbroken(words)}</p>"] if words else []
+    point = f"the {_point_title(examination)} operating point"
+    if mean is not None:
+        summary = f"Mean of the three: {probability(mean.probability)}, {mean.decision} at {point}"
+        lines.append(f'<p class="quiet">{_unbroken(f"{summary} of {percent(mean.threshold)}. {DISCLAIMER}")}</p>')
+    else:
+        lines.append(f'<p class="quiet">Decided at {point}. {DISCLAIMER}</p>')
     lines += [f'<p class="quiet">{escape(note)}</p>' for note in (*examination.notices, *radiograph.notes)]
-    kind = "" if examination.unanimous else " split"
+    lines += [f'<p class="quiet">{escape(warning)}</p>' for warning in examination.heat_warnings]
+    kind = " uncertain" if uncertain else "" if examination.unanimous else " split"
+    evidence = examination.heat_evidence
     cards = "".join(
-        _card(examination, name, prediction, examination.heatmaps.get(name))
+        _card(examination, name, prediction, examination.heatmaps.get(name), evidence.get(name))
         for name, prediction in examination.predictions.items()
     )
     style = (
         f"--radiograph: url({_data_uri('image/jpeg', encode_jpeg(display_pixels(radiograph, _SIDE)))}); "
         f"--aspect: {radiograph.width / radiograph.height:.4f}"
     )
-    return View(f'<section class="exam verdict{kind}">{"".join(lines)}</section>', _cards(cards, style))
+    return View(f'<section class="{_ANSWERED}{kind}">{"".join(lines)}</section>', _cards(cards, style))
 
 
 def _cards(content: str, style: str = "") -> str:
@@ -123,29 +171,71 @@ def _empty_card(name: str) -> str:
     )
 
 
-def _card(examination: Examination, name: str, prediction: Prediction, heatmap: Heatmap | None) -> str:
+def _card(
+    examination: Examination, name: str, prediction: Prediction, heatmap: Heatmap | None, evidence: Evidence | None
+) -> str:
     design = architecture(name)
     heat, words = "", ""
     if heatmap is not None and heatmap.peak:
         heat = f'<div class="heat" style="background-image: url({_heat_uri(examination, heatmap)})"></div>'
-        words = f"Grad-CAM for {heatmap.target}; its peak is {heatmap.peak * 100:.0f}\N{NO-BREAK SPACE}% of the scale."
+        peak = f"{heatmap.peak * 100:.0f}\N{NO-BREAK SPACE}%"
+        words = f"{METHODS[heatmap.method].title} for {heatmap.target}; its peak is {peak} of the scale."
+        if evidence:
+            words += f" {evidence.words}"
     elif heatmap is not None:
         words = heat_words(heatmap)
         words = words[0].upper() + words[1:]
+    overlay = _overlay(examination.lungs, heatmap.box if heatmap else None)
     chance = probability(prediction.probability)
     label = f"{design.title}: {prediction.decision}, probability of pneumonia {chance}. {words}"
     return f"""<figure class="card" data-network="{name}">
 <div class="viewer"><button type="button" class="film" aria-label="{escape(label)} Press to enlarge." title="Enlarge"
   onclick="document.fullscreenElement ? document.exitFullscreen() : this.parentElement.requestFullscreen?.()"
-  >{heat}</button></div>
+  >{heat}{overlay}</button></div>
 <figcaption>
 <header><h3>{design.title}</h3><span class="decision {prediction.decision}">{prediction.decision}</span></header>
 <div class="probability"><span>Probability of pneumonia</span><strong>{escape(chance)}</strong></div>
 <div class="track"><div class="fill {prediction.decision}" style="width: {prediction.probability:.2%}"></div>
 <div class="point" style="left: {prediction.threshold:.2%}"></div></div>
-<span class="quiet">Operating point {percent(prediction.threshold)}: from there on it calls pneumonia.</span>
+<span class="quiet">{_point_title(examination).capitalize()} operating point {_unbroken(percent(prediction.threshold))}:
+from there on it calls pneumonia.</span>
 <span class="quiet">{escape(words)}</span>
 </figcaption></figure>"""
+
+
+def _overlay(lungs: Lungs | None, box: Box | None) -> str:
+    """The outlines of the lungs, and the box that the network saw; each line twice, dark below light."""
+    if lungs is None or not lungs.found:
+        return ""
+    path = f'<path d="{_outline(lungs.right)}{_outline(lungs.left)}"/>'
+    if box:
+        left, top, right, bottom = (f"{edge * RASTER:.1f}" for edge in (box.left, box.top, box.right, box.bottom))
+        path = f'<path class="seen" d="M{left} {top}H{right}V{bottom}H{left}Z"/>{path}'
+    return (
+        f'<svg class="outline" viewBox="0 0 {RASTER} {RASTER}" preserveAspectRatio="none" aria-hidden="true">'
+        f'<g class="halo">{path}</g><g class="line">{path}</g></svg>'
+    )
+
+
+def _outline(mask: np.ndarray) -> str:
+    """A mask's border as the data of an SVG path, in pixels of the mask."""
+    curves, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    path = ""
+    for curve in curves:
+        # Without the steps of the pixels.
+        smooth = np.mean([np.roll(curve, shift, axis=0) for shift in range(-3, 4)], axis=0)
+        points = cv2.approxPolyDP(smooth.astype(np.float32), 0.2, closed=True)[:, 0] + 0.5
+        path += "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + "Z"
+    return path
+
+
+def _point_title(examination: Examination) -> str:
+    return examination.operating_point if isinstance(examination.operating_point, str) else "custom"
+
+
+def _unbroken(text: str) -> str:
+    """Text as HTML in which a number and its unit stay on one line."""
+    return escape(text).replace(" %", "&nbsp;%")
 
 
 def _heat_uri(examination: Examination, heatmap: Heatmap) -> str:

@@ -1,12 +1,15 @@
-"""Random transforms move, turn, scale and mirror within their ranges, and do nothing else."""
+"""Random transforms stay within their ranges, take gray values and lung mask along together, and do nothing else."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
+from pneumo.framing import DILATION, RASTER, near
 from training.augment import Augmentation
-from training.recipes import Reference
+from training.dataset import load_rasters, open_dataset
+from training.recipes import RECIPES, Reference
 
 SIZE = 101
 CENTRE = (SIZE - 1) / 2
@@ -29,10 +32,9 @@ def disc(radius: float = 25, row: float = 0, column: float = 0) -> np.ndarray:
 
 
 def photograph(manifest, size: int = SIZE) -> np.ndarray:
-    from training.dataset import load_pixels, open_dataset
-
     dataset, source = open_dataset(manifest)
-    return load_pixels(source, dataset.split("train")[:8], size)[0]
+    rasters, _ = load_rasters(source, dataset.split("train")[:8])
+    return np.stack([cv2.resize(raster, (size, size), interpolation=cv2.INTER_AREA) for raster in rasters])
 
 
 def moments(image: np.ndarray) -> tuple[float, float, float, float]:
@@ -45,15 +47,29 @@ def moments(image: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def draw(augmentation: Augmentation, image: np.ndarray, seed: int = 0, count: int = DRAWS) -> np.ndarray:
-    return augmentation.apply(stack(image, count), np.random.default_rng(seed))
+    return augmentation.apply(stack(image, count), np.random.default_rng(seed))[0]
 
 
-ALL = Augmentation(rotation=30, zoom=0.2, shift=0.1, flip=True)
+MOVING = Augmentation(rotation=30, zoom=0.2, shift=0.1, flip=True)
+ALL = Augmentation(
+    rotation=30,
+    zoom=0.2,
+    shift=0.1,
+    flip=True,
+    aspect=1.2,
+    gamma=1.8,
+    contrast=1.8,
+    brightness=0.2,
+    blur=1.2,
+    noise=0.04,
+    jpeg=30,
+)
 
 
 def test_nothing_is_done_where_all_ranges_are_zero(manifest):
     images = photograph(manifest)
-    result = Augmentation().apply(images, np.random.default_rng(0))
+    result, blind = Augmentation().apply(images, np.random.default_rng(0))
+    assert not blind.any()
     np.testing.assert_array_equal(result, images)
     assert not np.shares_memory(result, images)
 
@@ -63,7 +79,8 @@ def test_nothing_is_done_where_all_ranges_are_zero(manifest):
 def test_shape_and_type_are_kept_and_the_input_too(manifest, size, count):
     images = photograph(manifest, size)[:count]
     before = images.copy()
-    result = ALL.apply(images, np.random.default_rng(0))
+    result, blind = ALL.apply(images, np.random.default_rng(0))
+    assert blind.tolist() == [False] * count
     assert result.dtype == np.uint8
     assert result.shape == (count, size, size)
     np.testing.assert_array_equal(images, before)
@@ -71,21 +88,21 @@ def test_shape_and_type_are_kept_and_the_input_too(manifest, size, count):
 
 def test_images_that_do_not_lie_in_one_piece(manifest):
     images = photograph(manifest)
-    expected = ALL.apply(images[::2].copy(), np.random.default_rng(0))
-    np.testing.assert_array_equal(ALL.apply(images[::2], np.random.default_rng(0)), expected)
+    expected = ALL.apply(images[::2].copy(), np.random.default_rng(0))[0]
+    np.testing.assert_array_equal(ALL.apply(images[::2], np.random.default_rng(0))[0], expected)
     images.flags.writeable = False
-    np.testing.assert_array_equal(ALL.apply(images[::2], np.random.default_rng(0)), expected)
+    np.testing.assert_array_equal(ALL.apply(images[::2], np.random.default_rng(0))[0], expected)
 
 
 def test_generator_alone_decides(manifest):
     images = photograph(manifest)
-    first = ALL.apply(images, np.random.default_rng(3))
+    first = ALL.apply(images, np.random.default_rng(3))[0]
     np.random.seed(1)
-    np.testing.assert_array_equal(ALL.apply(images, np.random.default_rng(3)), first)
-    assert not np.array_equal(ALL.apply(images, np.random.default_rng(4)), first)
+    np.testing.assert_array_equal(ALL.apply(images, np.random.default_rng(3))[0], first)
+    assert not np.array_equal(ALL.apply(images, np.random.default_rng(4))[0], first)
     generator = np.random.default_rng(3)
     ALL.apply(images, generator)
-    assert not np.array_equal(ALL.apply(images, generator), first), "the next batch is drawn anew"
+    assert not np.array_equal(ALL.apply(images, generator)[0], first), "the next batch is drawn anew"
 
 
 def test_images_of_a_batch_are_drawn_apart(manifest):
@@ -95,9 +112,9 @@ def test_images_of_a_batch_are_drawn_apart(manifest):
 
 def test_an_image_does_not_depend_on_its_neighbours(manifest):
     images = photograph(manifest)
-    whole = ALL.apply(images, np.random.default_rng(0))
+    whole = ALL.apply(images, np.random.default_rng(0))[0]
     generator = np.random.default_rng(0)
-    apart = np.concatenate([ALL.apply(image[np.newaxis], generator) for image in images])
+    apart = np.concatenate([ALL.apply(image[np.newaxis], generator)[0] for image in images])
     np.testing.assert_array_equal(apart, whole)
 
 
@@ -219,23 +236,317 @@ def test_nothing_is_ever_upside_down(flip):
 @pytest.mark.parametrize("gray", [1, 128, 255])
 def test_border_repeats_the_edge(gray):
     """An even image stays even: no black corners."""
-    results = draw(ALL, np.full((SIZE, SIZE), gray, np.uint8))
+    results = draw(MOVING, np.full((SIZE, SIZE), gray, np.uint8))
     assert np.unique(results).tolist() == [gray]
 
 
 def test_what_enters_is_the_nearest_edge():
     columns = np.tile(np.linspace(50, 250, SIZE).astype(np.uint8), (SIZE, 1))
-    for result in draw(ALL, columns):
+    for result in draw(MOVING, columns):
         assert result.min() >= 50
         assert result.max() <= 250
 
 
 def test_gray_values_stay_within_those_of_the_image(manifest):
     for image in photograph(manifest):
-        results = draw(ALL, image, count=10)
+        results = draw(MOVING, image, count=10)
         assert results.min() >= image.min()
         assert results.max() <= image.max()
 
 
 def test_reference_recipe_uses_all_of_them():
-    assert Reference().augmentation == ALL
+    assert Reference().augmentation == MOVING
+
+
+def as_before(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The reference recipe's transforms as they were before there were others, written out."""
+    size = images.shape[1]
+    result = np.empty_like(images)
+    for index, image in enumerate(images):
+        angle = np.deg2rad(generator.uniform(-30.0, 30.0))
+        scales = generator.uniform(1 - 0.2, 1 + 0.2, size=2)
+        shift = generator.uniform(-0.1, 0.1, size=2) * size
+        mirror = -1.0 if generator.random() < 0.5 else 1.0
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        linear = turn @ np.diag([scales[0] * mirror, scales[1]])
+        centre = np.full(2, (size - 1) / 2)
+        matrix = np.column_stack([linear, centre - linear @ centre + shift])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        result[index] = cv2.warpAffine(image, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return result
+
+
+def test_transforms_of_the_reference_recipe_are_those_they_always_were(manifest):
+    images = photograph(manifest)
+    now, before = np.random.default_rng(7), np.random.default_rng(7)
+    for _ in range(2):
+        result, blind = Reference().augmentation.apply(images, now)
+        np.testing.assert_array_equal(result, as_before(images, before))
+        assert not blind.any()
+    assert now.bit_generator.state == before.bit_generator.state, "nothing more is drawn"
+
+
+# --- aspect -----------------------------------------------------------------------------------------------------
+
+
+def test_aspect_changes_within_its_factor_and_the_area_does_not():
+    _, _, tall, wide = moments(disc())
+    ratios = []
+    for result in draw(Augmentation(aspect=1.3), disc()):
+        row, column, *spread = moments(result)
+        assert np.hypot(row, column) < 0.1
+        assert spread[0] * spread[1] == pytest.approx(tall * wide, rel=0.02)
+        ratios.append(spread[1] / spread[0])
+    assert 1 / 1.31 < min(ratios) < 1 / 1.25
+    assert 1.25 < max(ratios) < 1.31
+    assert abs(np.mean(np.log(ratios))) < 0.05, "as often wider as narrower"
+
+
+# --- exposure, sharpness, compression ---------------------------------------------------------------------------
+
+
+PHOTOMETRIC = {"gamma": 1.8, "contrast": 1.8, "brightness": 0.2, "blur": 1.2, "noise": 0.04, "jpeg": 30}
+COUNT = 200
+
+
+def altered(manifest, field: str) -> tuple[np.ndarray, np.ndarray]:
+    """A real image, and those of many draws that differ from it: every second."""
+    image = photograph(manifest)[1]
+    results = draw(Augmentation(**{field: PHOTOMETRIC[field]}), image, count=COUNT)
+    changed = np.array([not np.array_equal(result, image) for result in results])
+    # Within four standard deviations of one half; a draw may be too weak to show.
+    assert abs(changed.sum() - COUNT / 2) < 4 * (COUNT / 4) ** 0.5
+    return image, results[changed]
+
+
+def curve(image: np.ndarray, result: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gray values before and after, where not clipped; each before has one after."""
+    before = np.unique(image)
+    after = np.array([np.unique(result[image == value]) for value in before], dtype=object)
+    assert all(len(values) == 1 for values in after)
+    after = np.array([int(values[0]) for values in after])
+    assert (np.diff(after) >= 0).all()
+    inner = (after > 0) & (after < 255) & (before > 0) & (before < 255)
+    return before[inner].astype(float), after[inner].astype(float)
+
+
+def test_gamma_is_an_exponent_within_its_range(manifest):
+    image, results = altered(manifest, "gamma")
+    found = []
+    for result in results:
+        before, after = curve(image, result)
+        exponents = np.log(after / 255) / np.log(before / 255)
+        middle = (before > 60) & (before < 200)
+        found.append(np.median(exponents[middle]))
+        np.testing.assert_allclose(255 * (before / 255) ** found[-1], after, atol=1.5)
+    assert 1 / 1.81 < min(found) < 0.65 < 1.55 < max(found) < 1.81
+
+
+def test_contrast_is_a_factor_about_middle_gray_within_its_range(manifest):
+    image, results = altered(manifest, "contrast")
+    found = []
+    for result in results:
+        before, after = curve(image, result)
+        found.append(np.polyfit(before - 127.5, after - 127.5, 1)[0])
+        np.testing.assert_allclose((before - 127.5) * found[-1], after - 127.5, atol=1.5)
+    assert 1 / 1.82 < min(found) < 0.65 < 1.55 < max(found) < 1.82
+
+
+def test_brightness_is_a_shift_within_its_range(manifest):
+    image, results = altered(manifest, "brightness")
+    shifts = []
+    for result in results:
+        before, after = curve(image, result)
+        shifts.append(np.median(after - before))
+        assert np.abs(after - before - shifts[-1]).max() <= 1
+    assert -52 <= min(shifts) < -40
+    assert 40 < max(shifts) <= 52
+
+
+def test_blur_softens_or_sharpens(manifest):
+    image, results = altered(manifest, "blur")
+
+    def edges(pixels: np.ndarray) -> float:
+        return float(np.abs(cv2.Laplacian(pixels, cv2.CV_64F)).mean())
+
+    found = np.array([edges(result) / edges(image) for result in results])
+    assert 0.3 < np.mean(found < 1) < 0.7
+    assert np.abs(results.mean(axis=(1, 2)) - image.mean()).max() < 2
+    softest = results[found.argmin()]
+    expected = cv2.GaussianBlur(image, (0, 0), 1.2)
+    assert edges(softest) >= edges(expected) * 0.99, "no softer than by the largest standard deviation"
+
+
+def test_noise_is_about_nothing_and_within_its_range(manifest):
+    image, results = altered(manifest, "noise")
+    inner = (image > 60) & (image < 195)
+    deviations = []
+    for result in results:
+        grain = result[inner].astype(float) - image[inner]
+        deviations.append(grain.std())
+        assert abs(grain.mean()) < 0.5
+    assert 0.035 * 255 < max(deviations) < 0.042 * 255
+    assert min(deviations) < 0.01 * 255
+
+
+def test_compression_is_of_a_quality_within_its_range(manifest):
+    image, results = altered(manifest, "jpeg")
+    by_quality = {
+        cv2.imdecode(
+            cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_GRAYSCALE
+        ).tobytes(): quality
+        for quality in range(30, 100)
+    }
+    found = [by_quality[result.tobytes()] for result in results]
+    assert min(found) < 40
+    assert max(found) > 90
+
+
+# --- lungs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pair(manifest, masks) -> np.ndarray:
+    """A real radiograph and the lungs that a person drew on it, shape (side, side, 2)."""
+    dataset, source = open_dataset(manifest)
+    image = dataset.split("train")[0]
+    mask = cv2.imread(str((masks / image.file).with_suffix(".png")), cv2.IMREAD_GRAYSCALE)
+    return np.stack([load_rasters(source, [image])[0][0], mask], axis=-1)
+
+
+def test_gray_values_and_mask_move_together(pair):
+    """The mask in both planes stays the same in both, wherever it goes."""
+    twice = np.repeat(pair[..., 1:], 2, axis=-1)
+    moving = Augmentation(rotation=30, zoom=0.2, shift=0.1, flip=True, aspect=1.3)
+    results = draw(moving, twice, count=30)
+    np.testing.assert_array_equal(results[..., 0], results[..., 1])
+    assert len({result.tobytes() for result in results}) == 30
+
+
+def test_exposure_leaves_the_mask(pair):
+    results = draw(Augmentation(**PHOTOMETRIC), pair, count=30)
+    assert (results[..., 1] == pair[..., 1]).all()
+    assert len({result[..., 0].tobytes() for result in results}) > 20
+
+
+def test_a_mask_does_not_change_what_is_drawn_for_the_place(pair):
+    """Lungs stripped or not, those of the first image are the same: their place is drawn first."""
+    seeing = draw(MOVING, pair, count=1)
+    stripped = draw(Augmentation(rotation=30, zoom=0.2, shift=0.1, flip=True, strip=1.0), pair, count=1)
+    np.testing.assert_array_equal(seeing[..., 1], stripped[..., 1])
+    inside = seeing[..., 1] >= 128
+    np.testing.assert_array_equal(seeing[inside, 0], stripped[inside, 0])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.15, 0.5, 1.0])
+def test_share_of_the_images_loses_its_lungs_and_says_so(pair, share):
+    count = 300
+    results, blind = Augmentation(blind=share).apply(stack(pair, count), np.random.default_rng(1))
+    assert abs(blind.sum() - share * count) <= 4 * (count * share * (1 - share)) ** 0.5
+    inside = pair[..., 1] >= 128
+    cleared = 0
+    for result, lost in zip(results, blind, strict=True):
+        np.testing.assert_array_equal(result[..., 1], pair[..., 1])
+        assert np.array_equal(result, pair) != lost
+        if not np.array_equal(result[~inside], pair[~inside]):
+            cleared += 1
+            level = np.unique(result[~near(inside, 2 * DILATION), 0])
+            assert len(level) == 1, "all but a rim has one gray"
+            shown = result[~inside, 0] != level[0]
+            np.testing.assert_array_equal(result[~inside, 0][shown], pair[~inside, 0][shown])
+    assert abs(cleared - blind.sum() / 2) <= 4 * (blind.sum() / 4) ** 0.5, "of every second image the rest goes too"
+
+
+def test_nothing_of_lost_lungs_is_left(pair):
+    """They become one gray or noise; either way the same whatever they were."""
+    inside = pair[..., 1] >= 128
+    other = pair.copy()
+    other[inside, 0] = np.random.default_rng(9).permutation(other[inside, 0])
+    blinding = Augmentation(blind=1.0)
+    results, others = draw(blinding, pair), draw(blinding, other)
+    np.testing.assert_array_equal(results, others)
+    uniform = np.array([len(np.unique(result[inside, 0])) == 1 for result in results])
+    assert 0.5 < uniform.mean() < 0.85, "two kinds of three are of one gray"
+    for result in results[~uniform]:
+        assert abs(np.corrcoef(result[inside, 0], pair[inside, 0])[0, 1]) < 0.1
+    grays = {int(result[inside, 0][0]) for result in results[uniform]}
+    assert len(grays) > 30
+    assert int(pair[..., 0].mean()) in grays
+
+
+def test_all_but_the_lungs_becomes_one_gray(pair):
+    count = 200
+    results, blind = Augmentation(strip=0.4).apply(stack(pair, count), np.random.default_rng(2))
+    assert not blind.any(), "nothing is lost that matters"
+    inside = pair[..., 1] >= 128
+    stripped = [not np.array_equal(result, pair) for result in results]
+    assert abs(sum(stripped) - 0.4 * count) < 4 * (count * 0.24) ** 0.5
+    for result in results[stripped]:
+        np.testing.assert_array_equal(result[inside], pair[inside])
+        assert len(np.unique(result[~inside, 0])) == 1
+
+
+def test_images_are_blinded_or_stripped_never_both(pair):
+    results, blind = Augmentation(blind=0.5, strip=0.5).apply(stack(pair, 100), np.random.default_rng(3))
+    inside = pair[..., 1] >= 128
+    for result, lost in zip(results, blind, strict=True):
+        assert np.array_equal(result[inside], pair[inside]) != lost
+        if not lost:
+            assert not np.array_equal(result[~inside], pair[~inside])
+
+
+@pytest.mark.parametrize("field", ["blind", "strip"])
+def test_where_no_lungs_are_known_nothing_is_hidden(pair, field):
+    unknown = pair.copy()
+    unknown[..., 1] = 0
+    results, blind = Augmentation(**{field: 1.0}).apply(stack(unknown, 20), np.random.default_rng(4))
+    assert not blind.any()
+    assert (results == unknown).all()
+
+
+def test_lungs_are_hidden_where_they_have_moved_to(pair):
+    """After the geometry: nothing of the lungs is seen beside the place that became gray."""
+    lungs = np.stack([pair[..., 1], pair[..., 1]], axis=-1)
+    moving = Augmentation(rotation=30, zoom=0.2, shift=0.1, flip=True, blind=1.0)
+    for result in draw(moving, lungs, count=20):
+        outside = result[result[..., 1] < 128, 0]
+        assert len(np.unique(outside[outside >= 128])) <= 1, "but the one gray that hides all else too"
+
+
+# --- surroundings -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", [RASTER, 180, 150])
+def test_middle_is_shown_where_nothing_moves(manifest, side):
+    images = photograph(manifest, side)
+    result, _ = Augmentation(gamma=1.0).apply(images, np.random.default_rng(0), 150)
+    edge = (side - 150) // 2
+    np.testing.assert_array_equal(result, images[:, edge : side - edge, edge : side - edge])
+
+
+def test_middle_of_an_odd_margin_lies_between_two_pixels(manifest):
+    images = photograph(manifest, 83)
+    result, _ = Augmentation().apply(images, np.random.default_rng(0), 64)
+    near = [images[:, first : first + 64, second : second + 64] for first in (9, 10) for second in (9, 10)]
+    np.testing.assert_allclose(result, np.mean(near, axis=0), atol=1)
+
+
+def test_surroundings_come_in_and_the_edge_is_not_repeated():
+    """White around a dark middle: what a shift brings in is white, unless the middle is all that there is."""
+    image = np.full((140, 140), 255, np.uint8)
+    image[20:120, 20:120] = 10
+    shifting = Augmentation(shift=0.1)
+    with_surroundings, _ = shifting.apply(stack(image, 50), np.random.default_rng(5), 100)
+    alone, _ = shifting.apply(stack(image[20:120, 20:120], 50), np.random.default_rng(5))
+    assert np.unique(alone).tolist() == [10]
+    brought = (with_surroundings > 128).mean(axis=(1, 2))
+    assert brought.min() < 0.05
+    assert 0.12 < brought.max() < 0.2, "up to a tenth on each of two sides"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_gives_images_of_the_size_asked_for(pair, name):
+    results, blind = RECIPES[name]().augmentation.apply(stack(pair, 4), np.random.default_rng(6), 96)
+    assert results.shape == (4, 96, 96, 2)
+    assert results.dtype == np.uint8
+    assert blind.shape == (4,)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import cv2
 import numpy as np
 import pytest
 from imblearn.over_sampling import SMOTE
 
 from pneumo.errors import PneumoError, UnknownNameError
 from training.balance import STRATEGIES, balance
-from training.dataset import load_pixels, open_dataset
+from training.dataset import load_rasters, open_dataset
 
 SIZE = 16
 MANY, FEW = 20, 8
@@ -20,7 +21,8 @@ MANY, FEW = 20, 8
 def real(manifest) -> tuple[np.ndarray, np.ndarray]:
     """Real images, 8 normal ones and 15 pneumonias."""
     dataset, source = open_dataset(manifest)
-    pixels, labels = load_pixels(source, dataset.split("train"), SIZE)
+    rasters, labels = load_rasters(source, dataset.split("train"))
+    pixels = np.stack([cv2.resize(raster, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for raster in rasters])
     chosen = np.sort(np.r_[np.flatnonzero(labels == 0)[:FEW], np.flatnonzero(labels == 1)])
     return pixels[chosen], labels[chosen]
 
@@ -189,3 +191,15 @@ def test_only_the_images_given_are_touched(real):
         assert not np.shares_memory(result.images, whole)
         result.images[:] = 0
     np.testing.assert_array_equal(whole, before)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_lung_masks_stay_with_their_images(strategy):
+    """A second plane is balanced along: here the inverse of the first, which any mean of two images keeps."""
+    images, labels = table()
+    pairs = np.stack([images, 255 - images], axis=-1)
+    result = balance(strategy, pairs, labels, 42)
+    assert result.images.shape[1:] == (SIZE, SIZE, 2)
+    together = result.images[..., 0].astype(int) + result.images[..., 1]
+    assert np.abs(together - 255).max() <= 1
+    np.testing.assert_array_equal(result.images[: len(images)], pairs)

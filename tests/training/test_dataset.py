@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 from collections import defaultdict
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,17 @@ import pytest
 from conftest import SHARED
 
 from pneumo.errors import PneumoError
-from pneumo.radiograph import preprocess, read_radiograph, scale_gray
+from pneumo.framing import RASTER, to_raster
+from pneumo.radiograph import read_radiograph
 from training.dataset import (
+    HELD_OUT,
     SPLITS,
     Dataset,
     build_dataset,
-    load_pixels,
+    load_rasters,
     open_dataset,
     patient_of,
+    read_sizes,
 )
 from training.errors import DataError
 from training.sources import open_source
@@ -30,15 +34,17 @@ from training.sources import open_source
 SHIPPED = {
     "train": {"NORMAL": 14, "PNEUMONIA": 17},
     "val": {"NORMAL": 2, "PNEUMONIA": 2},
-    "test": {"NORMAL": 6, "PNEUMONIA": 7},
+    "test": {"NORMAL": 7, "PNEUMONIA": 8},
 }
 SHIPPED_COPIES = {
     "train/NORMAL/NORMAL2-IM-0587-0001-0002.jpeg": "train/NORMAL/NORMAL2-IM-0587-0001-0001.jpeg",
     "train/PNEUMONIA/person1343_bacteria_3414.jpeg": "train/PNEUMONIA/person1343_bacteria_3413.jpeg",
 }
-A_TRAIN = "train/NORMAL/IM-0125-0001.jpeg"
+A_TRAIN = "train/PNEUMONIA/person409_virus_818.jpeg"
+"""One whose series is too small to be in the block: without it the block is the same."""
 A_VAL = "val/NORMAL/NORMAL2-IM-1427-0001.jpeg"
 A_TEST = "test/NORMAL/IM-0005-0001.jpeg"
+FULL = Path(__file__).parents[1] / "data" / "full_resolution" / "IM-0081-0001.jpeg"
 
 
 @pytest.fixture
@@ -47,8 +53,8 @@ def copy(images, tmp_path) -> Path:
     return Path(shutil.copytree(images, tmp_path / "chest_xray"))
 
 
-def build(folder: Path, *arguments) -> Dataset:
-    return build_dataset(open_source(folder), *arguments)
+def build(folder: Path, *arguments, **options) -> Dataset:
+    return build_dataset(open_source(folder), *arguments, **options)
 
 
 def split_of(dataset: Dataset) -> dict[str, str]:
@@ -156,7 +162,8 @@ def test_shipped_images_are_all_used_but_the_copies(images):
     for label in ("NORMAL", "PNEUMONIA"):
         # One of each class is a copy.
         expected = SHIPPED["train"][label] + SHIPPED["val"][label] - 1
-        assert counts["train"][label] + counts["validation"][label] == expected
+        assert sum(counts[split][label] for split in ("train", "validation", "block")) == expected
+        assert counts["block"][label]
     assert_no_leak(dataset)
 
 
@@ -170,7 +177,8 @@ def test_every_field_is_that_of_the_file(images):
         assert (image.width, image.height) == (224, 224)
         assert image.subtype == next((kind for kind in ("bacteria", "virus") if kind in name), "")
         # Only train is divided.
-        assert image.split in {"train": ("train", "validation"), "val": ("validation",), "test": ("test",)}[folder]
+        assert image.aspect == 1, "the shipped images were squashed"
+        assert image.split in {"train": ("train", *HELD_OUT), "val": ("validation",), "test": ("test",)}[folder]
 
 
 def test_official_val_joins_validation(images):
@@ -227,7 +235,7 @@ def test_folder_named_like_an_image_is_left_out(copy):
 @pytest.mark.parametrize(
     ("file", "folder"),
     [
-        ("IM-0125-0001.jpeg", "train/PNEUMONIA"),
+        ("NORMAL2-IM-0816-0001.jpeg", "train/PNEUMONIA"),
         ("NORMAL2-IM-0629-0001.jpeg", "val/PNEUMONIA"),
         ("person1005_bacteria_2936.jpeg", "test/NORMAL"),
         ("person409_virus_818.jpeg", "train/NORMAL"),
@@ -271,8 +279,8 @@ COPY = {"train": "train/NORMAL/IM-9001-0001.jpeg", "val": "val/NORMAL/IM-9002-00
 @pytest.mark.parametrize(
     ("original", "copied", "left"),
     [
-        (A_TRAIN, COPY["train"], COPY["train"]),
-        (A_VAL, COPY["val"], A_VAL),  # of two in one split the first by name stays
+        (A_TRAIN, COPY["train"], A_TRAIN),  # of two in one split the first by name stays
+        (A_VAL, COPY["val"], A_VAL),
         (A_VAL, COPY["train"], COPY["train"]),
         (A_TRAIN, COPY["val"], A_TRAIN),
         (A_TEST, COPY["train"], COPY["train"]),
@@ -302,7 +310,8 @@ def test_copy_inside_test_is_kept_with_a_note(copy):
 
 
 def test_same_name_with_other_content_is_no_copy(copy, images):
-    distinct(images / A_TRAIN, copy / "val/NORMAL/IM-0125-0001.jpeg", 7)
+    assert split_of(build(images))[A_TRAIN] != "validation"
+    distinct(images / A_TRAIN, copy / A_TRAIN.replace("train/", "val/"), 7)
     dataset = build(copy)
     assert reasons(dataset) == {}
     # But it is the same patient, who therefore leaves train.
@@ -371,7 +380,7 @@ def test_too_few_patients_for_a_validation_part_are_refused(images, tmp_path):
     for file in ("NORMAL/IM-0125-0001.jpeg", "PNEUMONIA/person409_virus_818.jpeg"):
         (tmp_path / "train" / file).parent.mkdir(parents=True)
         shutil.copyfile(images / "train" / file, tmp_path / "train" / file)
-    with pytest.raises(DataError, match="in validation"):
+    with pytest.raises(DataError, match=r"in (validation|block)\b"):
         build(tmp_path)
 
 
@@ -388,11 +397,69 @@ def test_nothing_crosses_the_splits(crowd, seed):
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
 def test_share_of_the_patients_of_each_series_goes_to_validation(crowd, share):
     dataset = build(crowd, 0, share)
+    block_share = 0.08
     patients = {split: {image.patient for image in dataset.split(split)} for split in SPLITS}
     for series, count in {"IM": 40, "NORMAL2-IM": 50, "bacteria": 60, "virus": 40}.items():
-        chosen = [patient for patient in patients["validation"] if patient.rsplit("-", 1)[0] == series]
-        assert len(chosen) == round(count * share)
-    assert len(patients["train"] | patients["validation"]) == 190
+        for split, part in (("validation", share), ("block", block_share)):
+            chosen = [patient for patient in patients[split] if patient.rsplit("-", 1)[0] == series]
+            assert len(chosen) == round(count * part)
+    assert len(patients["train"] | patients["validation"] | patients["block"]) == 190
+
+
+@pytest.mark.parametrize("share", [0.08, 0.3])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_block_is_the_patients_of_each_series_with_the_lowest_numbers(crowd, share, seed):
+    """Those of train: the patients of val, whatever their numbers, are no part of it."""
+    dataset = build(crowd, seed, block_share=share)
+    numbers = defaultdict(lambda: defaultdict(set))
+    for image in dataset.images:
+        if image.split != "test":
+            series, number = image.patient.rsplit("-", 1)
+            numbers[series][image.split].add(int(number))
+    for found in numbers.values():
+        count = sum(map(len, found.values()))
+        assert found["block"] == set(range(1001, 1001 + round(count * share)))
+        assert min(found["train"] | found["validation"]) == 1001 + round(count * share)
+
+
+def test_numbers_are_ordered_as_numbers(crowd, images, tmp_path):
+    """99 comes before 1001, which as a text it does not."""
+    folder = Path(shutil.copytree(crowd, tmp_path / "more"))
+    for number, patient in enumerate((99, 100, 20)):
+        distinct(images / A_TRAIN, folder / f"train/PNEUMONIA/person{patient}_virus_{number}.jpeg", 9000 + number)
+    found = split_of(build(folder))
+    assert {found[f"train/PNEUMONIA/person{patient}_virus_{n}.jpeg"] for n, patient in enumerate((99, 100, 20))} == {
+        "block"
+    }
+    assert sum(split == "block" and "_virus_" in file for file, split in found.items()) == 3
+
+
+def test_block_does_not_depend_on_the_seed(crowd):
+    blocks = [{image.file for image in build(crowd, seed).split("block")} for seed in (0, 1, 2)]
+    assert blocks[0]
+    assert blocks[0] == blocks[1] == blocks[2]
+
+
+def test_patient_of_val_is_in_validation_even_with_the_lowest_number(copy, images):
+    distinct(images / A_TRAIN, copy / "val/PNEUMONIA/person1_virus_1.jpeg", 1)
+    distinct(images / A_TRAIN, copy / "train/PNEUMONIA/person1_virus_2.jpeg", 2)
+    for share in (0.08, 0.5):
+        dataset = build(copy, block_share=share)
+        assert split_of(dataset)["train/PNEUMONIA/person1_virus_2.jpeg"] == "validation"
+        assert_no_leak(dataset)
+
+
+def test_choices_are_made_on_validation_and_block_together(crowd):
+    dataset = build(crowd)
+    held_out = dataset.held_out()
+    assert {image.split for image in held_out} == set(HELD_OUT) == {"validation", "block"}
+    assert held_out == [image for image in dataset.images if image.split in HELD_OUT]
+    assert len(held_out) == len(dataset.split("validation")) + len(dataset.split("block"))
+
+
+def test_no_block_is_refused(images):
+    with pytest.raises(DataError, match=r"in block\b"):
+        build(images, block_share=0.0)
 
 
 def test_images_without_a_patient_in_their_names_are_split_too(crowd, tmp_path):
@@ -403,9 +470,10 @@ def test_images_without_a_patient_in_their_names_are_split_too(crowd, tmp_path):
     dataset = build(folder)
     used = 0
     for label in ("NORMAL", "PNEUMONIA"):
-        train, validation = (dataset.counts()[split][label] for split in ("train", "validation"))
-        assert validation == round((train + validation) * 0.1)
-        used += train + validation
+        train, validation, block = (dataset.counts()[split][label] for split in ("train", "validation", "block"))
+        assert validation == round((train + validation + block) * 0.1)
+        assert block == round((train + validation + block) * 0.08)
+        used += train + validation + block
     assert f"{used} images have names without a patient" in dataset.notes[-1]
 
 
@@ -633,24 +701,31 @@ def test_fingerprint_changes_with_the_split_and_only_then(images):
 # --- pixels -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [32, 150, 224])
-def test_pixels_are_what_a_network_is_served(manifest, size):
+def test_rasters_are_what_a_network_is_served(manifest):
     """Training and serving share the preprocessing."""
     dataset, source = open_dataset(manifest)
     chosen = dataset.split("test")
-    pixels, labels = load_pixels(source, chosen, size)
-    assert pixels.dtype == labels.dtype == np.uint8
-    assert pixels.shape == (len(chosen), size, size)
+    rasters, labels = load_rasters(source, chosen)
+    assert rasters.dtype == labels.dtype == np.uint8
+    assert rasters.shape == (len(chosen), RASTER, RASTER)
     assert labels.tolist() == [int("PNEUMONIA" in image.file) for image in chosen]
     assert set(labels.tolist()) == {0, 1}
-    for image, values in zip(chosen, scale_gray(pixels), strict=True):
-        served = preprocess(read_radiograph(source.read(image.file)).pixels, size)
-        np.testing.assert_array_equal(values, served)
+    for image, raster in zip(chosen, rasters, strict=True):
+        np.testing.assert_array_equal(raster, to_raster(read_radiograph(source.read(image.file)).pixels))
+
+
+def test_image_of_any_size_becomes_a_raster(copy):
+    shutil.copyfile(FULL, copy / "test/NORMAL/IM-0081-0001.jpeg")
+    dataset = build(copy)
+    image = next(image for image in dataset.images if "IM-0081" in image.file)
+    pixels = read_radiograph(FULL.read_bytes()).pixels
+    assert (image.height, image.width) == pixels.shape
+    np.testing.assert_array_equal(load_rasters(open_source(copy), [image])[0][0], to_raster(pixels))
 
 
 def test_no_images_give_empty_arrays(manifest):
-    pixels, labels = load_pixels(open_dataset(manifest)[1], [], 32)
-    assert pixels.shape == (0, 32, 32)
+    rasters, labels = load_rasters(open_dataset(manifest)[1], [])
+    assert rasters.shape == (0, RASTER, RASTER)
     assert labels.shape == (0,)
 
 
@@ -661,10 +736,10 @@ def test_changed_file_is_refused(copy, damage):
     dataset = build(copy)
     source = open_source(copy)
     image = next(image for image in dataset.images if image.file == A_TEST)
-    assert load_pixels(source, [image], 32)[1].tolist() == [0]
+    assert load_rasters(source, [image])[1].tolist() == [0]
     (copy / A_TEST).write_bytes(damage((copy / A_TEST).read_bytes()))
     with pytest.raises(DataError, match="has changed since"):
-        load_pixels(source, [image], 32)
+        load_rasters(source, [image])
 
 
 def test_removed_file_is_refused(copy):
@@ -672,7 +747,71 @@ def test_removed_file_is_refused(copy):
     source = open_source(copy)
     (copy / A_TEST).unlink()
     with pytest.raises(DataError, match=A_TEST):
-        load_pixels(source, dataset.images, 32)
+        load_rasters(source, dataset.images)
+
+
+# --- sizes before the images were stored ------------------------------------------------------------------------
+
+
+def test_aspect_is_that_of_the_file_where_nothing_else_is_known(copy):
+    shutil.copyfile(FULL, copy / "test/NORMAL/IM-0081-0001.jpeg")
+    for image in build(copy).images:
+        assert image.aspect == pytest.approx(image.width / image.height, abs=1e-4)
+        assert (image.aspect == 1) is ("IM-0081" not in image.file)
+
+
+def test_aspect_is_that_of_the_table(images):
+    dataset = build(images, sizes={A_TRAIN: (1500, 1000), A_TEST: (900, 1200), "train/NORMAL/other.jpeg": (3, 1)})
+    aspects = {image.file: image.aspect for image in dataset.images}
+    assert (aspects.pop(A_TRAIN), aspects.pop(A_TEST)) == (1.5, 0.75)
+    assert set(aspects.values()) == {1.0}
+    assert all((image.width, image.height) == (224, 224) for image in dataset.images), "what is stored is as it was"
+
+
+def test_aspect_comes_with_the_manifest(images, tmp_path):
+    dataset = build(images, sizes={A_TRAIN: (1857, 1317)})
+    dataset.save(tmp_path / "dataset.json")
+    assert Dataset.load(tmp_path / "dataset.json") == dataset
+    assert next(image for image in dataset.images if image.file == A_TRAIN).aspect == 1.41
+
+
+def test_sizes_are_read_from_a_table(tmp_path):
+    path = tmp_path / "sizes.csv"
+    path.write_text(f"height,file,width\n1000,{A_TRAIN},1500\n1200,{A_TEST},900\n")
+    assert read_sizes(path) == {A_TRAIN: (1500, 1000), A_TEST: (900, 1200)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"file,width,height\n",
+        b"file,width\na.jpeg,3\n",
+        b"name,width,height\na.jpeg,3,4\n",
+        b"file,width,height\na.jpeg,3\n",
+        b"file,width,height\na.jpeg,,4\n",
+        b"file,width,height\na.jpeg,wide,4\n",
+        b"file,width,height\na.jpeg,3.5,4\n",
+        b"file,width,height\na.jpeg,3,0\n",
+        b"file,width,height\na.jpeg,-3,4\n",
+        b"file;width;height\na.jpeg;3;4\n",
+        b"\xff\xfe\x00\x01",
+        b"\x89PNG\r\n\x1a\n\x00",
+    ],
+)
+def test_table_that_is_none_is_refused(tmp_path, content):
+    path = tmp_path / "sizes.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="columns file, width, height") as caught:
+        read_sizes(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["absent.csv", "."])
+def test_table_that_cannot_be_opened_is_refused(tmp_path, name):
+    with pytest.raises(DataError, match="A table of sizes must be"):
+        read_sizes(tmp_path / name)
 
 
 # --- the whole set ----------------------------------------------------------------------------------------------
@@ -701,23 +840,32 @@ def test_whole_set_is_split_by_patient(whole):
     for image in whole.images:
         crossing[image.patient].add(image.split)
     assert all(len(splits) == 1 for splits in crossing.values())
-    for image in whole.split("validation"):
+    for image in whole.held_out():
         assert image.file.startswith(("train/", "val/"))
     content = {split: {image.sha256 for image in whole.split(split)} for split in SPLITS}
-    assert not content["train"] & content["validation"]
-    assert not content["test"] & (content["train"] | content["validation"])
+    for one, other in combinations(SPLITS, 2):
+        assert not content[one] & content[other]
 
 
 @pytest.mark.shared
-def test_validation_is_a_tenth_of_the_whole_sets_patients(whole):
+def test_held_out_images_are_of_their_shares_of_the_whole_sets_patients(whole):
     patients = defaultdict(lambda: defaultdict(set))
     for image in whole.images:
         if image.file.startswith("train/"):
             patients[image.patient.rsplit("-", 1)[0]][image.split].add(image.patient)
     assert patients.keys() == {"IM", "NORMAL2-IM", "bacteria", "virus"}
     for series in patients.values():
-        share = len(series["validation"]) / (len(series["validation"]) + len(series["train"]))
-        assert share == pytest.approx(0.1, abs=0.01)
+        total = sum(map(len, series.values()))
+        assert len(series["validation"]) / total == pytest.approx(0.1, abs=0.01)
+        assert len(series["block"]) / total == pytest.approx(0.08, abs=0.01)
+
+
+@pytest.mark.shared
+def test_almost_every_image_of_the_whole_set_has_its_original_size(whole):
+    sizes = read_sizes(SHARED / "original_sizes.csv")
+    known = {image.file for image in whole.images} & sizes.keys()
+    assert len(known) > 0.97 * len(whole.images)
+    assert all(0.5 < sizes[file][0] / sizes[file][1] < 4 for file in known)
 
 
 @pytest.mark.shared

@@ -1,37 +1,41 @@
-"""A bundle is chosen by validation alone; what is said of the test split is what its predictions say."""
+"""What is said of the test split is what the program says of its images, one by one."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
+import dataclasses
 import json
-import math
 import shutil
+import statistics
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from conftest import DATA
 from sklearn import metrics as sk
 
 from pneumo.backend import load_tensorflow
-from pneumo.bundle import Bundle, load_bundle
+from pneumo.bundle import Bundle, Consensus, Network, load_bundle
 from pneumo.classifier import Classifier, decide
-from pneumo.radiograph import read_radiograph, scale_gray
-from pneumo.saliency import METHODS, Explainer
-from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
-from training.compare import insert_table, table
-from training.dataset import build_dataset, load_pixels, open_dataset
+from pneumo.examination import Examiner
+from pneumo.framing import RASTER
+from pneumo.radiograph import Radiograph, read_radiograph
+from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, build
+from training.batteries import SHORTCUTS, STRESSES
+from training.dataset import build_dataset, open_dataset
+from training.decisions import operating_point, platt
 from training.errors import DataError, TrainingError
-from training.metrics import measure, operating_point, wilson_interval
+from training.floors import floors
+from training.metrics import measure, wilson_interval
 from training.sources import open_source
 
 load_tensorflow()
-import keras  # noqa: E402
 
-from training.bundling import make_bundle  # noqa: E402
 from training.evaluate import evaluate  # noqa: E402
 
 NAMES = (*ARCHITECTURES, "together")
+ORIGINALS = DATA / "full_resolution"
 
 
 def read_json(path: Path):
@@ -49,6 +53,11 @@ def content(bundle_folder) -> dict:
 
 
 @pytest.fixture(scope="module")
+def report(bundle_folder) -> dict:
+    return read_json(bundle_folder / "metrics.json")
+
+
+@pytest.fixture(scope="module")
 def rows(bundle_folder) -> list[dict[str, str]]:
     with (bundle_folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -60,19 +69,20 @@ def bundle(bundle_folder) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def probabilities(bundle, manifest) -> dict[str, dict[str, np.ndarray]]:
-    """What the bundle's networks say of each split, asked anew, and the labels."""
+def radiographs(manifest) -> list[Radiograph]:
     dataset, source = open_dataset(manifest)
-    classifier = Classifier(bundle)
-    result = {}
-    for split in ("validation", "test"):
-        answers = {}
-        for name, network in bundle.networks.items():
-            pixels, answers["labels"] = load_pixels(source, dataset.split(split), network.input_size)
-            answers[name] = classifier.probability(name, scale_gray(pixels))
-        answers["together"] = sum(answers[name] for name in ARCHITECTURES) / len(ARCHITECTURES)
-        result[split] = answers
-    return result
+    return [read_radiograph(source.read(image.file), image.file) for image in dataset.split("test")]
+
+
+@pytest.fixture(scope="module")
+def labels(rows) -> np.ndarray:
+    return np.array([row["label"] == "PNEUMONIA" for row in rows])
+
+
+@pytest.fixture(scope="module")
+def asked(bundle, radiographs) -> dict[str, np.ndarray]:
+    """What the page says of each test image, one at a time."""
+    return ask(bundle, radiographs)
 
 
 @pytest.fixture
@@ -81,8 +91,25 @@ def copy(bundle_folder, tmp_path) -> Path:
     return Path(shutil.copytree(bundle_folder, tmp_path / "models"))
 
 
+def ask(bundle: Bundle, radiographs: list[Radiograph]) -> dict[str, np.ndarray]:
+    examiner = Examiner(bundle, saliency=None)
+    found = [examiner.examine(radiograph) for radiograph in radiographs]
+    result = {
+        name: np.array([examination.predictions[name].probability for examination in found]) for name in bundle.networks
+    }
+    return result | {"together": np.array([examination.together.probability for examination in found])}
+
+
+def through_a_file(pixels: np.ndarray) -> Radiograph:
+    return read_radiograph(cv2.imencode(".png", pixels)[1].tobytes(), "altered.png")
+
+
 def entry(content: dict, name: str) -> dict:
     return content["together"] if name == "together" else content["networks"][name]
+
+
+def threshold(content: dict, name: str, point: str = "balanced") -> float:
+    return entry(content, name)["operating_points"][point]["threshold"]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -94,69 +121,46 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def test_one_row_per_test_image(rows, manifest):
     dataset, _ = open_dataset(manifest)
+    decisions = [f"{name}_decision" for name in NAMES]
+    assert list(rows[0]) == ["file", "sha256", "patient", "label", "subtype", *NAMES, *decisions]
     assert [(row["file"], row["sha256"], row["patient"], row["label"], row["subtype"]) for row in rows] == [
         (image.file, image.sha256, image.patient, image.label, image.subtype) for image in dataset.split("test")
     ]
     assert {row["label"] for row in rows} == set(CLASS_NAMES)
 
 
-def test_columns(rows):
-    decisions = [f"{name}_decision" for name in NAMES]
-    assert list(rows[0]) == ["file", "sha256", "patient", "label", "subtype", *NAMES, *decisions]
-
-
-def test_predictions_are_those_of_the_bundle(rows, probabilities):
-    for name in NAMES:
-        found = [float(row[name]) for row in rows]
-        assert found == pytest.approx(probabilities["test"][name].tolist(), abs=1e-6)
-        assert all(0 <= value <= 1 for value in found)
-
-
-def test_predictions_are_those_of_the_page(rows, bundle, manifest):
-    """One image at a time, through the very call of the page."""
-    _, source = open_dataset(manifest)
-    classifier = Classifier(bundle)
-    for row in rows[::4]:
-        predictions = classifier.predict(read_radiograph(source.read(row["file"]), row["file"]))
-        predictions["together"] = classifier.together(predictions)
-        for name in NAMES:
-            assert predictions[name].probability == pytest.approx(float(row[name]), abs=1e-5)
-            assert predictions[name].decision == row[f"{name}_decision"]
+@pytest.mark.parametrize("name", NAMES)
+def test_predictions_are_those_of_the_page(rows, asked, content, name):
+    """Calibrated, and decided at the balanced operating point."""
+    found = [float(row[name]) for row in rows]
+    assert found == pytest.approx(asked[name].tolist(), abs=2e-6)
+    for row, probability in zip(rows, asked[name], strict=True):
+        if abs(probability - threshold(content, name)) > 1e-6:
+            assert row[f"{name}_decision"] == decide(probability, threshold(content, name))
 
 
 def test_together_is_the_mean(rows):
     for row in rows:
         mean = sum(float(row[name]) for name in ARCHITECTURES) / len(ARCHITECTURES)
         assert float(row["together"]) == pytest.approx(mean, abs=1e-6)
+    assert {row[f"{name}_decision"] for row in rows for name in NAMES} == set(CLASS_NAMES)
 
 
-def test_decisions_are_made_at_the_operating_point(rows, content):
-    both = set()
-    for name in NAMES:
-        threshold = entry(content, name)["operating_point"]["threshold"]
-        for row in rows:
-            if abs(float(row[name]) - threshold) > 1e-6:
-                assert row[f"{name}_decision"] == decide(float(row[name]), threshold)
-                both.add(row[f"{name}_decision"])
-    assert both == set(CLASS_NAMES)
+# --- measures ---------------------------------------------------------------------------------------------------
 
 
-# --- metrics.json and manifest.json -----------------------------------------------------------------------------
-
-
-def by_scikit_learn(rows: list[dict[str, str]], name: str) -> dict[str, float]:
-    labels = np.array([CLASS_NAMES.index(row["label"]) for row in rows])
-    calls = np.array([CLASS_NAMES.index(row[f"{name}_decision"]) for row in rows])
-    values = np.array([float(row[name]) for row in rows])
+def by_scikit_learn(rows: list[dict[str, str]], labels: np.ndarray, values: np.ndarray, name: str) -> dict[str, float]:
+    calls = np.array([row[f"{name}_decision"] == "PNEUMONIA" for row in rows])
     precision, recall, f1, _ = sk.precision_recall_fscore_support(labels, calls, labels=[0, 1], zero_division=np.nan)
     (tn, fp), (fn, tp) = sk.confusion_matrix(labels, calls, labels=[0, 1])
-    viral = np.array([row["subtype"] == "virus" for row in rows])
-    bacterial = np.array([row["subtype"] == "bacteria" for row in rows])
+    viral, bacterial = (np.array([row["subtype"] == kind for row in rows]) for kind in ("virus", "bacteria"))
     result = {
         "loss": sk.log_loss(labels, values),
         "accuracy": sk.accuracy_score(labels, calls),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, calls),
         "accuracy_at_half": sk.accuracy_score(labels, values >= 0.5),
         "auc": sk.roc_auc_score(labels, values),
+        "mcc": sk.matthews_corrcoef(labels, calls) if len(set(calls)) == 2 else np.nan,
         "brier": sk.brier_score_loss(labels, values),
         "sensitivity": recall[1],
         "sensitivity_viral": calls[viral].mean(),
@@ -172,321 +176,466 @@ def by_scikit_learn(rows: list[dict[str, str]], name: str) -> dict[str, float]:
         "false_negatives": fn,
         "false_positives": fp,
         "true_negatives": tn,
+        "sensitivity_at_specificity_90": best(labels, values, kept=~labels, least=0.90),
+        "specificity_at_sensitivity_95": best(labels, values, kept=labels, least=0.95),
+        "ece": calibration_error(labels, values),
     }
-    return {measure: value for measure, value in result.items() if not math.isnan(value)}
+    return {measure: value for measure, value in result.items() if not np.isnan(value)}
+
+
+def best(labels: np.ndarray, values: np.ndarray, kept: np.ndarray, least: float) -> float:
+    """Every threshold tried: the largest share of the other class called right where enough of one class is."""
+    found = 0.0
+    for cut in [*values, 0.0, 2.0]:
+        right = (values >= cut) == labels
+        if right[kept].mean() >= least:
+            found = max(found, right[~kept].mean())
+    return found
+
+
+def calibration_error(labels: np.ndarray, values: np.ndarray) -> float:
+    """Fifteen bins of equal mass, one image after the other; equal probabilities share the bin of their middle."""
+    gaps = [0.0] * 15
+    for label, value in zip(labels.tolist(), values.tolist(), strict=True):
+        middle = sum(values < value) + sum(values == value) / 2
+        gaps[min(int(middle / len(values) * 15), 14)] += value - label
+    return sum(map(abs, gaps)) / len(values)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_metrics_equal_those_of_scikit_learn_on_the_predictions(bundle_folder, rows, name):
-    found = read_json(bundle_folder / "metrics.json")["test"][name]
-    expected = by_scikit_learn(rows, name)
-    # Six digits of a probability are exact enough for all but the order of two that differ by less.
-    values = np.array([float(row[name]) for row in rows])
-    positive = np.array([row["label"] == CLASS_NAMES[1] for row in rows])
-    gaps = np.abs(values[positive, np.newaxis] - values[~positive])
-    tolerance = {"auc": (gaps <= 1e-6).mean() + 1e-9}
-    for metric, value in expected.items():
-        assert found[metric]["value"] == pytest.approx(value, abs=tolerance.get(metric, 1e-5)), metric
-        low, high = found[metric]["interval"]
-        assert low <= high
-    left = found.keys() - expected.keys()
-    assert left == {"ece", "auc_above_floor", *({"images", "prevalence", "agreement"} if name == "together" else ())}
+def test_measures_equal_those_of_scikit_learn(report, rows, labels, asked, name):
+    found = report["test"][name]
+    expected = by_scikit_learn(rows, labels, asked[name], name)
+    for measured, value in expected.items():
+        assert found[measured]["value"] == pytest.approx(value, abs=1e-5), measured
+    more = {"images", "prevalence", "agreement", "uncertain"} if name == "together" else set()
+    assert found.keys() - expected.keys() == {"auc_above_floor", "screening"} | more
 
 
-def test_intervals_are_of_patients(bundle_folder, content, probabilities, manifest):
+@pytest.mark.parametrize("name", NAMES)
+def test_screening_is_measured_at_its_own_threshold(report, content, labels, asked, name):
+    calls = asked[name] >= threshold(content, name, "screening")
+    found = {measure: value["value"] for measure, value in report["test"][name]["screening"].items()}
+    expected = {
+        "accuracy": (calls == labels).mean(),
+        "sensitivity": calls[labels].mean(),
+        "specificity": (~calls)[~labels].mean(),
+    }
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_intervals_are_of_patients_and_hold_the_value(report, content, rows, labels, asked, name):
+    patients, subtypes = (np.array([row[column] for row in rows]) for column in ("patient", "subtype"))
+    assert report["patients"] == len(set(patients))
+    expected = measure(labels.astype(np.uint8), asked[name], threshold(content, name), patients, subtypes)
+    for measured, values in expected.items():
+        low, high = report["test"][name][measured]["interval"]
+        assert [low, high] == pytest.approx(values["interval"], abs=1e-5)
+        # Resampling the images of a bin can only add to its gap.
+        assert (measured == "ece") or low - 1e-9 <= values["value"] <= high + 1e-9, measured
+
+
+def test_both_files_say_the_same(report, content, manifest):
     dataset, _ = open_dataset(manifest)
-    patients = np.array([image.patient for image in dataset.split("test")])
-    subtypes = np.array([image.subtype for image in dataset.split("test")])
-    found = read_json(bundle_folder / "metrics.json")
-    assert found["patients"] == len(set(patients))
-    for name in NAMES:
-        threshold = entry(content, name)["operating_point"]["threshold"]
-        test = probabilities["test"]
-        expected = measure(test["labels"], test[name], threshold, patients, subtypes)
-        for metric, values in expected.items():
-            assert found["test"][name][metric]["value"] == pytest.approx(values["value"], abs=1e-5)
-            assert found["test"][name][metric]["interval"] == pytest.approx(values["interval"], abs=1e-5)
+    assert {name: entry(content, name)["test"] for name in NAMES} == report["test"]
+    assert content["floors"] == report["floors"]
+    assert content["data"]["fingerprint"] == report["data"] == dataset.fingerprint
+    together = report["test"]["together"]
+    assert report["images"] == together["images"] == len(dataset.split("test"))
+    assert together["prevalence"] == pytest.approx(dataset.counts()["test"]["PNEUMONIA"] / report["images"])
+    assert "2000 bootstrap resamples of patients" in report["interval"]
 
 
-def test_both_files_say_the_same(bundle_folder, content, manifest):
-    dataset, _ = open_dataset(manifest)
-    metrics = read_json(bundle_folder / "metrics.json")
-    assert {name: entry(content, name)["test"] for name in NAMES} == metrics["test"]
-    assert content["floors"] == metrics["floors"]
-    assert content["data"]["fingerprint"] == metrics["data"] == dataset.fingerprint
-    assert content["data"]["counts"] == dataset.counts()
-    images = sum(dataset.counts()["test"].values())
-    together = metrics["test"]["together"]
-    assert metrics["images"] == together["images"] == images
-    assert together["prevalence"] == pytest.approx(dataset.counts()["test"]["PNEUMONIA"] / images)
-    assert "2000 bootstrap resamples of patients" in metrics["interval"]
-
-
-def test_agreement_adds_up(rows, content):
-    agreement = content["together"]["test"]["agreement"]
+def test_agreement_adds_up(rows, report):
+    agreement = report["test"]["together"]["agreement"]
     assert list(agreement) == ["0", "1", "2", "3"]
-    assert sum(group["images"] for group in agreement.values()) == len(rows)
-    assert sum(group["pneumonia"] for group in agreement.values()) == sum(row["label"] == "PNEUMONIA" for row in rows)
+    calling = [sum(row[f"{name}_decision"] == "PNEUMONIA" for name in ARCHITECTURES) for row in rows]
+    assert len(set(calling)) > 1
     for count, group in agreement.items():
-        calling = [sum(row[f"{name}_decision"] == "PNEUMONIA" for name in ARCHITECTURES) for row in rows]
-        labels = [row["label"] for row, calls in zip(rows, calling, strict=True) if calls == int(count)]
-        assert group["images"] == len(labels)
-        assert group["pneumonia"] == labels.count("PNEUMONIA")
-        assert group["share"] == (labels.count("PNEUMONIA") / len(labels) if labels else None)
+        kinds = [row["label"] for row, calls in zip(rows, calling, strict=True) if calls == int(count)]
+        images, pneumonia = len(kinds), kinds.count("PNEUMONIA")
+        assert (group["images"], group["pneumonia"]) == (images, pneumonia)
+        assert group["share"] == (pneumonia / images if images else None)
         low, high = group["interval"]
         assert low <= (group["share"] or 0) <= high
-        if labels.count("PNEUMONIA") in (0, len(labels)):
-            assert [low, high] == wilson_interval(labels.count("PNEUMONIA"), len(labels))
-    assert sum(group["images"] > 0 for group in agreement.values()) > 1
+        if pneumonia in (0, images):
+            assert [low, high] == wilson_interval(pneumonia, images)
 
 
-def test_floors_are_measured_as_the_networks_are(content, manifest):
+def test_uncertain_answers_are_counted(report, content, rows, asked):
+    band = content["together"]["uncertain"]
+    groups = {"uncertain": [], "certain": []}
+    for row, mean in zip(rows, asked["together"], strict=True):
+        groups["uncertain" if band["low"] <= mean < band["high"] else "certain"].append(
+            row["together_decision"] == row["label"]
+        )
+    found = report["test"]["together"]["uncertain"]
+    assert (found["images"], found["share"]) == (len(groups["uncertain"]), len(groups["uncertain"]) / len(rows))
+    for name, right in groups.items():
+        accuracy = found[f"accuracy_{name}"]
+        assert accuracy["value"] == (pytest.approx(statistics.mean(right)) if right else None)
+        assert accuracy["interval"][0] <= (accuracy["value"] or 0) <= accuracy["interval"][1]
+
+
+# --- stress, shortcuts, originals -------------------------------------------------------------------------------
+
+
+def rates(labels: np.ndarray, values: np.ndarray, cut: float) -> tuple[float, float]:
+    """Sensitivity and specificity, image by image."""
+    pairs = list(zip(labels.tolist(), (values >= cut).tolist(), strict=True))
+    return pairs.count((True, True)) / sum(labels), pairs.count((False, False)) / sum(~labels)
+
+
+@pytest.mark.parametrize(
+    ("title", "alter"), [("mirrored", np.fliplr), ("JPEG 30", lambda pixels: STRESSES["JPEG 30"](pixels))]
+)
+def test_stress_is_that_of_altered_files(report, content, bundle, radiographs, labels, asked, title, alter):
+    answers = ask(bundle, [through_a_file(alter(radiograph.pixels)) for radiograph in radiographs])
+    for name in ("cnn", "together"):
+        before, after, cut = asked[name], answers[name], threshold(content, name)
+        (sensitivity, specificity), (clean_sensitivity, clean_specificity) = (
+            rates(labels, values, cut) for values in (after, before)
+        )
+        expected = {
+            "auc": sk.roc_auc_score(labels, after),
+            "sensitivity": sensitivity,
+            "specificity": specificity,
+            "loss_of_sensitivity": clean_sensitivity - sensitivity,
+            "loss_of_specificity": clean_specificity - specificity,
+            "flips": sum((one >= cut) != (other >= cut) for one, other in zip(before, after, strict=True)),
+            "mean_change": statistics.mean(abs(one - other) for one, other in zip(before, after, strict=True)),
+        }
+        assert report["stress"][title][name] == pytest.approx(expected, abs=1e-5)
+    assert report["stress"][title]["cnn"]["mean_change"] > 0
+
+
+def test_every_stress_and_shortcut_is_there(report):
+    assert (list(report["stress"]), list(report["shortcuts"])) == (list(STRESSES), list(SHORTCUTS))
+    for rows in (report["stress"], report["shortcuts"]):
+        for row in rows.values():
+            assert list(row) == list(NAMES)
+    for row in report["shortcuts"].values():
+        for area in row.values():
+            assert area["interval"][0] <= area["value"] <= area["interval"][1]
+    for row in report["stress"]["16-bit input"].values():
+        assert (row["flips"], row["mean_change"]) == (0, 0)
+
+
+def drawn_mask(masks: Path, file: str) -> np.ndarray:
+    return cv2.imread(str(masks / file.replace(".jpeg", ".png")), cv2.IMREAD_GRAYSCALE) > 127
+
+
+def without_lungs(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return np.where(mask, 0, pixels).astype(np.uint8)
+
+
+def border(pixels: np.ndarray, _mask: np.ndarray) -> np.ndarray:
+    result = np.zeros_like(pixels)
+    width = RASTER * 2 // 32
+    for rows in (slice(None, width), slice(-width, None)):
+        result[rows] = pixels[rows]
+        result[:, rows] = pixels[:, rows]
+    return result
+
+
+SHORTCUTS_BY_HAND = {"lungs black": without_lungs, "border ring alone": border}
+
+
+def left(bundle: Bundle, radiographs: list[Radiograph], masks: list[np.ndarray], alter, labels: np.ndarray) -> float:
+    """AUC of the first network on altered radiographs, framed as if they were not."""
+    classifier = Classifier(bundle)
+    values = []
+    for radiograph, mask in zip(radiographs, masks, strict=True):
+        prepared = bundle.prepare(radiograph)
+        altered = dataclasses.replace(prepared, raster=alter(radiograph.pixels, mask))
+        values.append(classifier.predict(altered)["cnn"].probability)
+    return sk.roc_auc_score(labels, values)
+
+
+@pytest.mark.parametrize("title", SHORTCUTS_BY_HAND)
+def test_shortcuts_have_the_lungs_that_people_drew(report, bundle, radiographs, masks, labels, title):
+    drawn = [drawn_mask(masks, radiograph.name) for radiograph in radiographs]
+    expected = left(bundle, radiographs, drawn, SHORTCUTS_BY_HAND[title], labels)
+    assert report["shortcuts"][title]["cnn"]["value"] == pytest.approx(expected)
+
+
+def originals_by_hand(bundle: Bundle, images: Path, shrink: bool) -> tuple[dict[str, np.ndarray], ...]:
+    files = sorted(ORIGINALS.glob("*.jpeg"))
+    published = [read_radiograph(path) for path in files]
+    if shrink:
+        pixels = [radiograph.pixels for radiograph in published]
+        sizes = [np.array(image.shape[::-1]) * 256 / max(image.shape) for image in pixels]
+        published = [
+            through_a_file(cv2.resize(image, size.round().astype(int).tolist(), interpolation=cv2.INTER_AREA))
+            for image, size in zip(pixels, sizes, strict=True)
+        ]
+    copies = [read_radiograph(next(images.glob(f"test/*/{path.name}"))) for path in files]
+    return ask(bundle, copies), ask(bundle, published)
+
+
+@pytest.mark.parametrize("title", ["full resolution", "downsized to 256"])
+def test_originals_against_their_copies(report, content, bundle, images, title):
+    found = report["originals"][title]
+    assert found.keys() == {*NAMES, "images"}
+    before, after = originals_by_hand(bundle, images, title != "full resolution")
+    assert found["images"] == len(before["cnn"]) == 2
+    for name in ("cnn", "together"):
+        calls = [answer[name] >= threshold(content, name) for answer in (before, after)]
+        assert found[name]["flips"] == (calls[0] != calls[1]).sum()
+        assert found[name]["mean_change"] == pytest.approx(np.abs(before[name] - after[name]).mean(), abs=1e-6)
+
+
+# --- seeds, lungs, floors ---------------------------------------------------------------------------------------
+
+
+def test_each_seed_has_its_own_calibration(report, runs, bundle, manifest, radiographs, labels):
+    dataset, _ = open_dataset(manifest)
+    held_out = np.array([image.label == "PNEUMONIA" for image in dataset.held_out()])
+    found = report["seeds"]["cnn"]
+    assert [row["seed"] for row in found["seeds"]] == [0, 1]
+    areas = []
+    for row in found["seeds"]:
+        folder = runs / "cnn" / f"seed-{row['seed']}"
+        recipe = read_json(folder / "run.json")["recipe"]
+        model = build("cnn", recipe["input_size"], tuple(recipe["filters"]))
+        model.load_weights(folder / "best.keras")
+        raw = np.load(folder / "held_out.npz")["clean"]
+        slope, offset = platt(held_out, raw)
+        calibrated = 1 / (1 + (raw / (1 - raw)) ** -slope * np.exp(-offset))
+        cut = operating_point(held_out, calibrated)
+        network = Network(
+            "cnn",
+            model,
+            recipe["input_size"],
+            recipe["framing"],
+            recipe["scaling"],
+            slope,
+            offset,
+            {"balanced": cut},
+            {},
+        )
+        alone = Bundle("", {"cnn": network}, Consensus({"balanced": cut}, 0, 0), bundle.segmenter, {"networks": {1: 1}})
+        classifier = Classifier(alone)
+        values = np.array([classifier.predict(alone.prepare(item))["cnn"].probability for item in radiographs])
+        calls = values >= cut
+        expected = {
+            "seed": row["seed"],
+            "auc": sk.roc_auc_score(labels, values),
+            "accuracy": (calls == labels).mean(),
+            "sensitivity": calls[labels].mean(),
+            "specificity": (~calls)[~labels].mean(),
+            "ece": calibration_error(labels, values),
+        }
+        assert row == pytest.approx(expected, abs=1e-5)
+        areas.append(row["auc"])
+    assert areas[0] != areas[1]
+    assert found["auc"]["runs"] == areas
+    assert found["auc"]["value"] == pytest.approx(statistics.mean(areas))
+
+
+def test_mean_and_spread_over_the_seeds(report, content):
+    assert list(report["seeds"]) == list(ARCHITECTURES)
+    for name, found in report["seeds"].items():
+        for measured, spread in found["spread"].items():
+            values = [row[measured] for row in found["seeds"]]
+            assert spread["mean"] == pytest.approx(statistics.mean(values))
+            assert spread["sd"] == (pytest.approx(statistics.stdev(values)) if len(values) > 1 else None)
+        shipped = content["networks"][name]["recipe"]["seed"]
+        (row,) = (row for row in found["seeds"] if row["seed"] == shipped)
+        for measured in found["spread"]:
+            assert row[measured] == pytest.approx(report["test"][name][measured]["value"], abs=1e-5), "it ships"
+
+
+def test_lungs_against_those_that_people_drew(report, bundle, radiographs, masks):
+    overlaps = {}
+    for radiograph in radiographs:
+        found = set(np.flatnonzero(bundle.prepare(radiograph).lungs.mask))
+        drawn = set(np.flatnonzero(drawn_mask(masks, radiograph.name)))
+        both = len(found & drawn)
+        overlaps[radiograph.name] = 2 * both / (len(found) + len(drawn)), both / len(found | drawn)
+    lungs = report["lungs"]
+    assert (lungs["images"], lungs["not_found"]) == (len(radiographs), 0)
+    for place, name in enumerate(("dice", "iou")):
+        expected = statistics.mean(pair[place] for pair in overlaps.values())
+        assert lungs[name]["value"] == pytest.approx(expected, abs=1e-4)
+        assert lungs[name]["interval"][0] <= expected <= lungs[name]["interval"][1]
+    assert [case["dice"] for case in lungs["worst"]] == sorted(case["dice"] for case in lungs["worst"])
+    lowest = sorted(dice for dice, _ in overlaps.values())[:8]
+    assert [case["dice"] for case in lungs["worst"]] == pytest.approx(lowest, abs=1e-4)
+    for case in lungs["worst"]:
+        assert case["dice"] == pytest.approx(overlaps[case["file"]][0], abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def floor_data(manifest):
+    """The data set, with aspect ratios that tell something."""
     dataset, source = open_dataset(manifest)
-    floors = content["floors"]
-    assert all(floor["title"].startswith("floor: ") for floor in floors)
-    for floor in floors:
-        counts = [floor["test"][name]["value"] for name in ("true_positives", "false_negatives")]
-        assert sum(counts) == dataset.counts()["test"]["PNEUMONIA"]
-        assert 0 < floor["threshold"] < 1
-    (size,) = (floor for floor in floors if "size in bytes" in floor["title"])
-    # One number an image, in one direction: its AUC is that of the number itself, or of its opposite.
-    train, test = (
-        [(len(source.read(image.file)), image.label == "PNEUMONIA") for image in dataset.split(split)]
-        for split in ("train", "test")
+    images = tuple(
+        dataclasses.replace(image, aspect=1 + index % 7 / 10 + 0.3 * (image.label == "NORMAL"))
+        for index, image in enumerate(dataset.images)
     )
-    sizes, labels = zip(*test, strict=True)
-    of_class = {label: np.mean(np.log([number for number, kind in train if kind is label])) for label in (True, False)}
-    direction = 1 if of_class[True] > of_class[False] else -1
-    assert size["test"]["auc"]["value"] == pytest.approx(sk.roc_auc_score(labels, direction * np.array(sizes)))
+    dataset = dataclasses.replace(dataset, images=images)
+    return dataset, source, floors(dataset, source)
 
 
-def test_evaluating_again_writes_the_same(copy, manifest, bundle_folder):
+@pytest.mark.parametrize(("title", "number"), [("size in bytes", "bytes"), ("aspect ratio", "aspect")])
+def test_floors_of_one_number_rank_by_it(floor_data, title, number):
+    """In one direction: the AUC is that of the number itself, or of its opposite."""
+    dataset, source, (found, _) = floor_data
+    (floor,) = (floor for floor in found if title in floor["title"])
+
+    def values(split: str) -> tuple[np.ndarray, np.ndarray]:
+        images = dataset.split(split)
+        numbers = [len(source.read(image.file)) if number == "bytes" else image.aspect for image in images]
+        return np.array(numbers), np.array([image.label == "PNEUMONIA" for image in images])
+
+    numbers, kinds = values("train")
+    direction = np.sign(np.log(numbers)[kinds].mean() - np.log(numbers)[~kinds].mean())
+    numbers, kinds = values("test")
+    assert floor["test"]["auc"]["value"] == pytest.approx(sk.roc_auc_score(kinds, direction * numbers))
+
+
+@pytest.mark.parametrize(("place", "ring"), [(0, False), (1, True)])
+def test_floors_of_nearest_neighbours(floor_data, place, ring):
+    """The share of pneumonias among the nearest, their number chosen by validation."""
+    dataset, source, (found, nearest) = floor_data
+    features, kinds = {}, {}
+    for split in ("train", "validation", "test"):
+        images = dataset.split(split)
+        pixels = [read_radiograph(source.read(image.file)).pixels for image in images]
+        small = np.stack([cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA) for image in pixels]) / 255
+        if ring:
+            small[:, 2:30, 2:30] = 0
+        features[split] = small.reshape(len(images), -1)
+        kinds[split] = np.array([image.label == "PNEUMONIA" for image in images])
+
+    def share(split: str, count: int) -> np.ndarray:
+        distances = np.linalg.norm(features[split][:, np.newaxis] - features["train"], axis=2)
+        return kinds["train"][np.argsort(distances, axis=1)[:, :count]].mean(axis=1)
+
+    count = max((1, 5, 15), key=lambda count: sk.roc_auc_score(kinds["validation"], share("validation", count)))
+    values = share("test", count)
+    assert found[place]["test"]["auc"]["value"] == pytest.approx(sk.roc_auc_score(kinds["test"], values))
+    assert found[place]["threshold"] == operating_point(kinds["validation"], share("validation", count))
+    if not ring:
+        np.testing.assert_allclose(nearest, values)
+
+
+def test_floors_are_measured_as_the_networks_are(report, labels):
+    assert [floor["title"][:7] for floor in report["floors"]] == ["floor: "] * 4
+    for floor in report["floors"]:
+        counts = [floor["test"][name]["value"] for name in ("true_positives", "false_negatives")]
+        assert sum(counts) == labels.sum()
+        assert {"sensitivity_viral", "sensitivity_bacterial", "ece", "balanced_accuracy"} <= floor["test"].keys()
+    first = report["floors"][0]["test"]["auc"]["value"]
+    for name in NAMES:
+        difference = report["test"][name]["auc_above_floor"]
+        assert difference["value"] == pytest.approx(report["test"][name]["auc"]["value"] - first)
+
+
+# --- again, and beside another ----------------------------------------------------------------------------------
+
+
+def test_evaluating_again_writes_the_same(copy, manifest, runs, masks, bundle_folder):
     """No chance in it; and nothing of the first evaluation enters the second."""
     for name in ("metrics.json", "predictions.csv"):
         (copy / name).unlink()
-    evaluation = evaluate(copy, manifest)
+    evaluation = evaluate(copy, manifest, runs=runs, masks=masks, originals=ORIGINALS)
     assert files_of(copy) == files_of(bundle_folder)
-    assert list(evaluation.probabilities) == list(NAMES)
+    assert list(evaluation.probabilities) == list(evaluation.thresholds) == list(NAMES)
     assert len(evaluation.images) == len(evaluation.labels)
+    assert len(evaluation.worst_lungs) == 8
 
 
-# --- chosen on validation ---------------------------------------------------------------------------------------
+def test_beside_another_bundle(copy, bundle_folder, tmp_path, manifest, images, report, bundle, radiographs, labels):
+    """Without runs and masks; the other differs by what its first network sees, and by its name."""
+    other = Path(shutil.copytree(bundle_folder, tmp_path / "other"))
+    altered = read_json(other / "manifest.json")
+    altered["networks"]["cnn"]["framing"] = "whole"
+    altered["networks"]["cnn"]["recipe"]["name"] = "reference"
+    (other / "manifest.json").write_text(json.dumps(altered))
+    before = files_of(other)
+    evaluate(copy, manifest, beside=other, originals=ORIGINALS)
+    assert files_of(other) == before
+    found = read_json(copy / "metrics.json")
+    assert found.keys() == report.keys() - {"seeds", "lungs"} | {"beside"}
+    for part in ("test", "stress", "originals", "floors"):
+        assert found[part] == report[part]
+
+    lungs = [bundle.prepare(radiograph).lungs.mask for radiograph in radiographs]
+    for title, alter in SHORTCUTS_BY_HAND.items():
+        expected = left(bundle, radiographs, lungs, alter, labels)
+        assert found["shortcuts"][title]["cnn"]["value"] == pytest.approx(expected), "of the lungs that were found"
+
+    beside = found["beside"]
+    assert (beside["recipe"], beside.keys()) == ("reference", {"recipe", "test", "stress", "shortcuts", "originals"})
+    whole = load_bundle(other)
+    answers = ask(whole, radiographs)["cnn"]
+    assert beside["test"]["cnn"]["auc"]["value"] == pytest.approx(sk.roc_auc_score(labels, answers))
+    assert beside["test"]["cnn"]["brier"]["value"] != report["test"]["cnn"]["brier"]["value"]
+    assert beside["stress"]["mirrored"]["cnn_rnn"] == report["stress"]["mirrored"]["cnn_rnn"]
+    # The whole image at its true aspect ratio: that of the published file.
+    one, two = originals_by_hand(whole, images, shrink=False)
+    difference = np.abs(one["cnn"] - two["cnn"]).mean()
+    assert beside["originals"]["full resolution"]["cnn"]["mean_change"] == pytest.approx(difference, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_operating_point_is_that_of_validation(content, probabilities, manifest, name):
-    dataset, _ = open_dataset(manifest)
-    validation = probabilities["validation"]
-    found = entry(content, name)
-    threshold = found["operating_point"]["threshold"]
-    assert threshold == pytest.approx(operating_point(validation["labels"], validation[name]), abs=1e-6)
-    assert "validation" in found["operating_point"]["rule"]
-    patients = np.array([image.patient for image in dataset.split("validation")])
-    expected = measure(validation["labels"], validation[name], threshold, patients)
-    assert found["validation"].keys() == expected.keys()
-    for metric, values in expected.items():
-        assert found["validation"][metric]["value"] == pytest.approx(values["value"], abs=1e-5)
+# --- what is refused, before anything is written ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_heat_scale_is_that_of_validation(content, bundle, manifest, name, method):
-    """The 90th percentile, by hand, of the largest value of each image's map for its class."""
-    dataset, source = open_dataset(manifest)
-    explainer = Explainer(bundle, method)
-    found = content["networks"][name]["saliency"][method]
-    peaks = {label: [] for label in CLASS_NAMES}
-    for image in dataset.split("validation"):
-        radiograph = read_radiograph(source.read(image.file), image.file)
-        peaks[image.label].append(float(explainer.explain(name, radiograph, image.label).values.max()))
-    everything = sorted(peak for label in CLASS_NAMES for peak in peaks[label] if peak > 0)
-    for label in CLASS_NAMES:
-        drawn = sorted(peak for peak in peaks[label] if peak > 0)
-        assert found["maps"][label] == len(peaks[label])
-        assert found["empty_maps"][label] == len(peaks[label]) - len(drawn)
-        drawn = drawn or everything
-        place = 0.9 * (len(drawn) - 1)
-        below, above = drawn[math.floor(place)], drawn[math.ceil(place)]
-        expected = below + (place - math.floor(place)) * (above - below)
-        assert found["scale"][label] == pytest.approx(expected, rel=1e-3)
-        assert found["scale"][label] > 0
-
-
-def test_bundle_is_made_without_the_test_images(runs, images, bundle_folder, tmp_path):
-    """They are not there; so nothing was chosen by them."""
-    folder = Path(shutil.copytree(images, tmp_path / "chest_xray"))
-    build_dataset(open_source(folder)).save(tmp_path / "dataset.json")
-    shutil.rmtree(folder / "test")
-    make_bundle(runs, tmp_path / "dataset.json", tmp_path / "models")
-    made, evaluated = (read_json(path / "manifest.json") for path in (tmp_path / "models", bundle_folder))
-    for found in (*evaluated["networks"].values(), evaluated["together"]):
-        assert found.pop("test")
-    del evaluated["floors"]
-    for content in (made, evaluated):
-        for found in content["networks"].values():
-            del found["sha256"]  # Keras writes the time into its files
-    assert made == evaluated
-
-
-def test_files_of_the_bundle_are_those_of_its_manifest(bundle_folder, content):
-    assert files_of(bundle_folder).keys() == {
-        "manifest.json",
-        "metrics.json",
-        "predictions.csv",
-        *(f"{name}.keras" for name in ARCHITECTURES),
-    }
-    assert list(content["networks"]) == list(ARCHITECTURES)
-    for name, found in content["networks"].items():
-        assert found["file"] == f"{name}.keras"
-        assert found["sha256"] == hashlib.sha256((bundle_folder / found["file"]).read_bytes()).hexdigest()
-        assert found["architecture"] == name
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_networks_are_the_best_of_their_runs_and_open_with_plain_keras(bundle_folder, runs, content, name):
-    model = keras.models.load_model(bundle_folder / f"{name}.keras")
-    best = keras.models.load_model(runs / name / "best.keras", compile=False)
-    for one, other in zip(model.get_weights(), best.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
-    record = read_json(runs / name / "run.json")
-    for key in ("recipe", "best", "minutes", "libraries", "commit"):
-        assert content["networks"][name][key] == record[key]
-
-
-# --- what is refused --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def other_manifest(images, tmp_path) -> Path:
-    """The same images, split by another seed."""
-    expected = build_dataset(open_source(images)).fingerprint
-    for seed in range(1, 20):
-        dataset = build_dataset(open_source(images), seed)
-        if dataset.fingerprint != expected:
-            dataset.save(tmp_path / "other.json")
-            return tmp_path / "other.json"
-    raise AssertionError("no other split")
-
-
-def test_bundle_of_other_data_is_not_evaluated(copy, other_manifest):
-    before = files_of(copy)
-    with pytest.raises(TrainingError, match="the data that it was made with") as caught:
-        evaluate(copy, other_manifest)
+def refused(folder: Path, manifest: Path, words: str, error: type[Exception] = TrainingError, **options: Path) -> None:
+    before = files_of(folder)
+    with pytest.raises(error, match=words) as caught:
+        evaluate(folder, manifest, **options)
     assert "\n" not in str(caught.value)
-    assert files_of(copy) == before
+    assert files_of(folder) == before
 
 
-def test_changed_test_image_is_not_evaluated(copy, images, tmp_path):
+def test_bundle_of_other_data(copy, images, manifest, tmp_path):
+    fingerprint = build_dataset(open_source(images)).fingerprint
+    splits = (build_dataset(open_source(images), seed) for seed in range(1, 20))
+    next(dataset for dataset in splits if dataset.fingerprint != fingerprint).save(tmp_path / "other.json")
+    refused(copy, tmp_path / "other.json", "the data that it was made with")
+
+
+def test_test_image_that_has_changed(copy, images, tmp_path):
     folder = Path(shutil.copytree(images, tmp_path / "chest_xray"))
     build_dataset(open_source(folder)).save(tmp_path / "dataset.json")
-    path = folder / "test/NORMAL/IM-0005-0001.jpeg"
-    path.write_bytes(path.read_bytes() + b" ")
-    before = files_of(copy)
-    with pytest.raises(DataError, match="has changed since"):
-        evaluate(copy, tmp_path / "dataset.json")
-    assert files_of(copy) == before
+    with (folder / "test/NORMAL/IM-0005-0001.jpeg").open("ab") as file:
+        file.write(b" ")
+    refused(copy, tmp_path / "dataset.json", "has changed since", DataError)
 
 
-def test_runs_of_other_data_are_not_bundled(runs, other_manifest, tmp_path):
-    with pytest.raises(TrainingError, match=r"was not\. Train it again"):
-        make_bundle(runs, other_manifest, tmp_path / "models")
-    assert not (tmp_path / "models").exists()
+def select(folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(read_json(path) | {"together": None}))
 
 
-def no_runs(folder):
-    shutil.rmtree(folder)
+def test_selection_of_the_networks(copy, bundle_folder, manifest, tmp_path):
+    other = Path(shutil.copytree(bundle_folder, tmp_path / "other"))
+    select(other)
+    refused(copy, manifest, "must hold all networks to be evaluated; .*other holds", beside=other)
+    refused(other, manifest, "must hold all networks to be evaluated")
 
 
-def no_run(folder):
-    shutil.rmtree(folder / "cnn_lstm")
+@pytest.mark.parametrize("kept", [[], ["IM-0081-0001.jpeg"]])
+def test_originals_that_are_none_or_of_one_class(copy, manifest, tmp_path, kept):
+    for name in kept:
+        shutil.copyfile(ORIGINALS / name, tmp_path / name)
+    refused(copy, manifest, f"of both classes; .* has {len(kept)} such images", originals=tmp_path)
 
 
-def unfinished(folder):
-    (folder / "cnn_rnn" / "run.json").unlink()
-
-
-def no_network(folder):
-    (folder / "cnn" / "best.keras").unlink()
-
-
-def cut_record(folder):
-    path = folder / "cnn" / "run.json"
-    path.write_text(path.read_text()[:100])
-
-
-def empty_record(folder):
-    (folder / "cnn" / "run.json").write_text("{}")
-
-
-def list_for_a_record(folder):
-    (folder / "cnn" / "run.json").write_text("[]")
-
-
-@pytest.mark.parametrize(
-    "damage", [no_runs, no_run, unfinished, no_network, cut_record, empty_record, list_for_a_record]
-)
-def test_bundle_needs_every_run(runs, manifest, tmp_path, damage):
+def test_runs_that_are_missing_or_of_other_data(copy, manifest, runs, tmp_path):
     folder = Path(shutil.copytree(runs, tmp_path / "runs"))
-    damage(folder)
-    with pytest.raises(TrainingError, match="Run `python -m training train`") as caught:
-        make_bundle(folder, manifest, tmp_path / "models")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "models").exists()
+    path = folder / "cnn" / "seed-0" / "run.json"
+    record = read_json(path)
+    record["data"]["fingerprint"] = "0" * 64
+    path.write_text(json.dumps(record))
+    refused(copy, manifest, r"seed-0 was not\. Train it again", runs=folder)
+    shutil.rmtree(folder / "cnn")
+    refused(copy, manifest, "need finished trainings of each network; .*cnn has none", runs=folder)
 
 
-# --- the table --------------------------------------------------------------------------------------------------
-
-MARKED = "# Title\n\n<!-- table:test -->\nold\n<!-- /table:test -->\n\nEnd \\1.\n"
-
-
-def test_table_says_what_the_manifest_says(bundle_folder, content):
-    head, line, *body, empty, sentence = table(bundle_folder).splitlines()
-    assert (empty, sentence.count("CNN")) == ("", len(ARCHITECTURES))
-    for name in ARCHITECTURES:
-        low, high = content["networks"][name]["test"]["auc_above_floor"]["interval"]
-        assert f"[{low:+.3f}, {high:+.3f}]" in sentence
-    assert head.startswith("| | ROC AUC | accuracy at the operating point |")
-    assert set(line) == {"|", "-"}
-    assert len(body) == len(NAMES) + len(content["floors"])
-    for text, name in zip(body, NAMES, strict=False):
-        auc = content["together"]["test"]["auc"] if name == "together" else content["networks"][name]["test"]["auc"]
-        low, high = auc["interval"]
-        assert f"| {auc['value']:.3f} [{low:.3f}, {high:.3f}] |" in text
-    assert len({text.count("|") for text in (head, line, *body)}) == 1
-
-
-def test_table_of_a_bundle_that_was_not_evaluated_is_blank(copy):
-    content = read_json(copy / "manifest.json")
-    del content["floors"]
-    for found in (*content["networks"].values(), content["together"]):
-        del found["test"]
-    (copy / "manifest.json").write_text(json.dumps(content))
-    for line in table(copy).splitlines()[2:]:
-        assert set(line.split("|")[2:-1]) == {" - "}
-
-
-@pytest.mark.parametrize("content", ["| a |", "| \\1 \\g<0> |", "| < 0.1 % |\n|---|"])
-def test_table_is_put_between_the_marks(tmp_path, content):
-    readme = tmp_path / "README.md"
-    readme.write_text(MARKED)
-    for _ in range(2):
-        insert_table(readme, content)
-        assert readme.read_text() == MARKED.replace("old", content)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "# Title\n", "<!-- table:test -->\n", "<!-- /table:test -->\n<!-- table:test -->\n"]
-)
-def test_file_without_marks_is_left_alone(tmp_path, text):
-    readme = tmp_path / "README.md"
-    readme.write_text(text)
-    with pytest.raises(TrainingError, match="table:test"):
-        insert_table(readme, "| a |")
-    assert readme.read_text() == text
-
-
-@pytest.mark.parametrize("name", ["absent.md", ".", "binary.md"])
-def test_file_that_cannot_be_read(tmp_path, name):
-    (tmp_path / "binary.md").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TrainingError, match="must be text that can be read"):
-        insert_table(tmp_path / name, "| a |")
+def test_masks_that_are_none(copy, manifest, tmp_path):
+    refused(copy, manifest, "has none", DataError, masks=tmp_path)

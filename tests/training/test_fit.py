@@ -13,27 +13,38 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from rich.console import Console
 
 from pneumo.backend import load_tensorflow
-from pneumo.radiograph import scale_gray
+from pneumo.framing import scale_gray
 from pneumo.zoo import ARCHITECTURES, build
 from training.augment import Augmentation
 from training.balance import STRATEGIES, Balanced, balance
-from training.dataset import load_pixels, open_dataset
+from training.dataset import load_rasters, open_dataset
 from training.errors import TrainingError
-from training.recipes import Recipe, Reference
+from training.recipes import Recipe, Reference, Robust
 
 load_tensorflow()
 import keras  # noqa: E402
 
-from training.fit import BEST, LAST, Images, batches, train  # noqa: E402
+from training.fit import KEPT, LAST, Images, Teacher, _Display, batches, kept_epoch, train  # noqa: E402
+from training.fused import fused  # noqa: E402
 
 SIZE = 32
 EPOCHS = 8
 TINY = Reference(input_size=SIZE, filters=(2, 4, 4, 4, 4), batch_size=3, epochs=EPOCHS, learning_rate=3e-3)
+COSINE = Robust(
+    input_size=SIZE,
+    filters=(2, 4, 4, 4, 4),
+    framing="whole",
+    augmentation=Augmentation(rotation=10, gamma=1.5),
+    batch_size=3,
+    epochs=4,
+    average=0.9,
+)
 NETWORK = "cnn"
 STOPS = (1, 4, 5, EPOCHS)
 """Epochs after which a training is stopped: inside a plateau, after one, and at the end."""
@@ -42,13 +53,15 @@ COLUMNS = {"epoch", "loss", "accuracy", "auc", "val_loss", "val_accuracy", "val_
 
 @pytest.fixture(scope="module")
 def data(manifest) -> tuple[Images, Images]:
-    """Training and validation images, the real ones."""
+    """Training and held-out images, the real ones, small."""
     dataset, source = open_dataset(manifest)
-    training, validation = (Images(*load_pixels(source, dataset.split(name), SIZE)) for name in ("train", "validation"))
-    for images in (training, validation):
-        images.pixels.flags.writeable = False
-        images.labels.flags.writeable = False
-    return training, validation
+    result = []
+    for images in (dataset.split("train"), dataset.held_out()):
+        rasters, labels = load_rasters(source, images)
+        small = np.stack([cv2.resize(raster, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for raster in rasters])
+        small.flags.writeable = labels.flags.writeable = False
+        result.append(Images(small, labels))
+    return result[0], result[1]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +114,7 @@ def assert_same_training(folder: Path, expected: Path, network: str = NETWORK) -
     assert timeless(history_of(folder)) == timeless(history_of(expected))
     assert arrays(folder).keys() == arrays(expected).keys()
     assert_same_arrays(list(arrays(folder).values()), list(arrays(expected).values()))
-    for name in (BEST, LAST):
+    for name in (KEPT, LAST):
         assert_same_arrays(weights(folder / name, network=network), weights(expected / name, network=network))
     found, wanted = meta(folder), meta(expected)
     assert found["plateau"] == wanted["plateau"]
@@ -192,13 +205,13 @@ def test_what_a_killed_training_leaves_half_written_does_no_harm(data, whole, tm
     behind = (tmp_path / "state.npz").read_bytes()
     fit(data, tmp_path, epochs=3)
     (tmp_path / "state.npz").write_bytes(behind)
-    for name in (f"draft.{BEST}", f"draft.{LAST}", "draft.state.npz"):
+    for name in (f"draft.{KEPT}", f"draft.{LAST}", "draft.state.npz"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 half a file")
     (tmp_path / "history.json").write_text("[")
     (tmp_path / "history.csv").write_text("epo")
     fit(data, tmp_path)
     assert_same_training(tmp_path, whole)
-    assert not [path.name for path in tmp_path.glob("draft.*") if path.name != f"draft.{BEST}"]
+    assert not [path.name for path in tmp_path.glob("draft.*") if path.name != f"draft.{KEPT}"]
 
 
 def test_finished_training_is_not_trained_again(data, whole, tmp_path):
@@ -210,7 +223,7 @@ def test_finished_training_is_not_trained_again(data, whole, tmp_path):
 
 
 def test_folder_holds_what_it_should(whole):
-    assert {path.name for path in whole.iterdir()} == {BEST, LAST, "state.npz", "history.json", "history.csv"}
+    assert {path.name for path in whole.iterdir()} == {KEPT, LAST, "state.npz", "history.json", "history.csv"}
 
 
 def seed(training, validation):
@@ -243,6 +256,22 @@ def filters(training, validation):
 
 def optimizer(training, validation):
     return training, validation, {"optimizer": "adam"}
+
+
+def schedule(training, validation):
+    return training, validation, {"schedule": "cosine"}
+
+
+def average(training, validation):
+    return training, validation, {"average": 0.9}
+
+
+def scaling(training, validation):
+    return training, validation, {"scaling": "standard"}
+
+
+def decay(training, validation):
+    return training, validation, {"weight_decay": 1e-3}
 
 
 def patience(training, validation):
@@ -300,6 +329,10 @@ def other_order(training, validation):
         transforms,
         filters,
         optimizer,
+        schedule,
+        average,
+        scaling,
+        decay,
         patience,
         network,
         training_pixel,
@@ -343,17 +376,17 @@ def test_best_is_the_epoch_with_the_highest_validation_auc(data, whole, tmp_path
     equal = [row for row in rows if row["val_auc"] == highest]
     best = min(equal, key=lambda row: row["val_loss"])
     fit(data, tmp_path, epochs=best["epoch"])
-    assert_same_arrays(weights(whole / BEST), weights(tmp_path / LAST))
-    assert measured(whole / BEST, data[1])["val_auc"] == pytest.approx(highest, abs=1e-6)
+    assert_same_arrays(weights(whole / KEPT), weights(tmp_path / LAST))
+    assert measured(whole / KEPT, data[1])["val_auc"] == pytest.approx(highest, abs=1e-6)
 
 
-def measured(path: Path, validation: Images) -> dict[str, float]:
+def measured(path: Path, validation: Images, scaling: str = "unit") -> dict[str, float]:
     """A network's measures on the validation images as they are, by Keras."""
     model = build(NETWORK, SIZE, TINY.filters)
     model.load_weights(path)
     metrics = ["accuracy", keras.metrics.AUC(num_thresholds=1000, name="auc")]
     model.compile(loss="binary_crossentropy", metrics=metrics, jit_compile=False)
-    inputs, labels = scale_gray(validation.pixels), validation.labels.astype(np.float32)[:, np.newaxis]
+    inputs, labels = scale_gray(validation.pixels, scaling), validation.labels.astype(np.float32)[:, np.newaxis]
     values = model.evaluate(inputs, labels, verbose=0, return_dict=True)
     return {f"val_{name}": value for name, value in values.items()}
 
@@ -436,7 +469,7 @@ def first_loss(data, folder: Path, name: str) -> tuple[float, np.ndarray, np.nda
     history = fit(data, folder, recipe, "cnn")
     inputs, labels = next(batches(Balanced(training.pixels, training.labels), recipe, 0))
     keras.utils.set_random_seed(recipe.seed)
-    model = build("cnn", SIZE, recipe.filters)
+    model = fused(build("cnn", SIZE, recipe.filters))
     outputs = np.asarray(model(inputs, training=True), np.float64)
     losses = -np.where(labels == 1, np.log(outputs), np.log1p(-outputs))
     return history[0]["loss"], losses[:, 0], labels[:, 0].astype(int)
@@ -469,7 +502,7 @@ def test_an_epoch_passes_once_over_the_balanced_images(data, tmp_path, name):
 
 def images(count: int = 11) -> Balanced:
     """Images that can be told apart by their gray value."""
-    pixels = np.repeat(np.arange(count, dtype=np.uint8), 16).reshape(count, 4, 4)
+    pixels = np.repeat(np.arange(count, dtype=np.uint8), SIZE**2).reshape(count, SIZE, SIZE)
     return Balanced(pixels, (np.arange(count) % 3 == 0).astype(np.uint8))
 
 
@@ -493,13 +526,13 @@ def test_every_epoch_holds_every_image_once():
         assert [len(batch[0]) for batch in epoch] == [4, 4, 3]
         for inputs, labels in epoch:
             assert inputs.dtype == labels.dtype == np.float32
-            assert inputs.shape[1:] == (4, 4, 1)
+            assert inputs.shape[1:] == (SIZE, SIZE, 1)
             assert labels.shape == (len(inputs), 1)
             assert labels[:, 0].tolist() == [float(gray % 3 == 0) for gray in grays([(inputs,)])]
     assert len({tuple(grays(epoch)) for epoch in epochs}) == 3, "each epoch has an order of its own"
 
 
-@pytest.mark.parametrize("recipe", [PLAIN, TINY], ids=["plain", "augmented"])
+@pytest.mark.parametrize("recipe", [PLAIN, TINY, COSINE], ids=["plain", "augmented", "exposed"])
 def test_an_epoch_depends_on_the_seed_and_its_number_alone(recipe, data):
     balanced = Balanced(data[0].pixels, data[0].labels)
     from_the_start = epochs_of(balanced, recipe, 0, 4)
@@ -533,22 +566,196 @@ def test_batches_are_transformed_copies(data):
     assert training.fingerprint == before
 
 
-# --- a whole run ------------------------------------------------------------------------------------------------
+def test_blinded_images_are_labelled_one_half(data):
+    """The lung mask comes as a second plane, decides, and is not shown to the network."""
+    training, _ = data
+    mask = np.zeros_like(training.pixels)
+    mask[:, 4:-4, 4:-4] = 255
+    balanced = Balanced(np.stack([training.pixels, mask], axis=-1), training.labels)
+    for share in (0.0, 0.5, 1.0):
+        recipe = dataclasses.replace(PLAIN, augmentation=Augmentation(blind=share), batch_size=len(training.labels))
+        inputs, labels = epochs_of(balanced, recipe, 0, 1)[0][0]
+        assert inputs.shape == (len(labels), SIZE, SIZE, 1)
+        assert labels.dtype == np.float32
+        order = np.random.default_rng((recipe.seed, 0)).permutation(len(training.labels))
+        seen = inputs[..., 0] == scale_gray(training.pixels[order])[..., 0]
+        kept = seen.all(axis=(1, 2))
+        assert seen[:, mask[0] == 0].all()
+        np.testing.assert_array_equal(labels[:, 0], np.where(kept, training.labels[order], 0.5))
+        assert kept.mean() == pytest.approx(1 - share, abs=0.35 if share == 0.5 else 0)
 
 
-@pytest.mark.parametrize("network", ARCHITECTURES)
-def test_run_says_what_it_was(runs, manifest, network):
-    record = json.loads((runs / network / "run.json").read_text())
-    dataset, _ = open_dataset(manifest)
-    history = history_of(runs / network)
-    assert record["network"] == network
-    recipe = Reference(input_size=48, filters=(4, 4, 8, 8, 8), epochs=2, batch_size=8)
-    expected = json.loads(json.dumps({"name": "reference", **dataclasses.asdict(recipe)}))
-    assert record["recipe"] == expected
-    assert record["data"] == {"fingerprint": dataset.fingerprint, "seed": 0, "counts": dataset.counts()}
-    assert record["best"] in history
-    assert record["best"]["val_auc"] == max(row["val_auc"] for row in history)
-    assert record["minutes"] == round(sum(row["seconds"] for row in history) / 60, 1)
-    assert record["libraries"]["keras"] == keras.__version__
-    assert record["libraries"]["numpy"] == np.__version__
-    assert record["libraries"]["python"] == ".".join(map(str, sys.version_info[:3]))
+def test_network_sees_the_middle_of_larger_images_scaled_as_the_recipe_says(data):
+    training, _ = data
+    balanced = Balanced(training.pixels, training.labels)
+    recipe = dataclasses.replace(PLAIN, input_size=SIZE - 8, scaling="standard", batch_size=len(training.labels))
+    inputs, labels = epochs_of(balanced, recipe, 0, 1)[0][0]
+    order = np.random.default_rng((recipe.seed, 0)).permutation(len(training.labels))
+    np.testing.assert_array_equal(inputs, scale_gray(training.pixels[order, 4:-4, 4:-4], "standard"))
+    assert inputs.mean(axis=(1, 2, 3)) == pytest.approx(0, abs=1e-4)
+    np.testing.assert_array_equal(labels[:, 0], training.labels[order])
+
+
+def test_teacher_is_asked_about_the_very_batch_and_mixed_into_its_labels(data):
+    training, _ = data
+    balanced = Balanced(training.pixels, training.labels)
+    recipe = dataclasses.replace(TINY, distillation=0.25)
+    asked = []
+
+    def teacher(inputs: np.ndarray) -> np.ndarray:
+        asked.append(inputs)
+        return inputs.mean(axis=(1, 2))
+
+    taught, alone = batches(balanced, recipe, 0, Teacher(teacher, "0" * 64)), batches(balanced, recipe, 0)
+    for (inputs, labels), (same, plain) in (next(zip(taught, alone, strict=True)) for _ in range(3)):
+        np.testing.assert_array_equal(inputs, same)
+        np.testing.assert_array_equal(asked[-1], inputs)
+        np.testing.assert_allclose(labels, 0.75 * plain + 0.25 * inputs.mean(axis=(1, 2)), rtol=1e-6)
+        assert set(plain[:, 0].tolist()) <= {0.0, 1.0}
+        assert labels.dtype == np.float32
+
+
+# --- averaged weights and the cosine ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def steps(data, tmp_path_factory) -> tuple[Path, list[list[np.ndarray]]]:
+    """A cosine training with averaged weights, and its weights after every step."""
+    folder = tmp_path_factory.mktemp("cosine")
+    seen: list[list[np.ndarray]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        watched(patch, lambda callback: seen.append(callback.model.get_weights()))
+        fit(data, folder, COSINE)
+    return folder, seen
+
+
+def watched(patch: pytest.MonkeyPatch, see) -> None:
+    """Let the last callback show the network after every step."""
+    advance = _Display.on_train_batch_end
+
+    def on_train_batch_end(self, batch, logs=None):
+        see(self)
+        advance(self, batch, logs)
+
+    patch.setattr(_Display, "on_train_batch_end", on_train_batch_end)
+
+
+def test_what_is_kept_is_the_moving_average_over_all_steps(steps):
+    folder, seen = steps
+    keras.utils.set_random_seed(COSINE.seed)
+    average = [array.astype(np.float64) for array in build(NETWORK, SIZE, COSINE.filters).get_weights()]
+    for number, now in enumerate(seen, start=1):
+        momentum = min(COSINE.average, number / (10 + number))
+        average = [momentum * old + (1 - momentum) * new for old, new in zip(average, now, strict=True)]
+    kept, last = weights(folder / KEPT), weights(folder / LAST)
+    for found, expected in zip(kept, average, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert_same_arrays(last, seen[-1])
+    assert any(np.abs(one - other).max() > 1e-3 for one, other in zip(kept, last, strict=True))
+
+
+def test_history_is_of_the_averaged_network_and_the_last_is_kept(data, steps):
+    rows = history_of(steps[0])
+    assert len(rows) == COSINE.epochs
+    assert kept_epoch(rows, COSINE.average) == rows[-1]
+    assert kept_epoch(rows, 0.0)["val_auc"] == max(row["val_auc"] for row in rows)
+    found = measured(steps[0] / KEPT, data[1], "standard")
+    assert found == pytest.approx({name: rows[-1][name] for name in found}, abs=1e-5)
+    other = measured(steps[0] / LAST, data[1], "standard")
+    assert other["val_loss"] != pytest.approx(rows[-1]["val_loss"], abs=1e-5)
+
+
+def test_rate_warms_up_and_follows_a_cosine_to_a_hundredth(steps):
+    folder, seen = steps
+    total = len(seen)
+    warm = total // 10
+    rows = history_of(folder)
+    for row in rows:
+        done = row["epoch"] * total // COSINE.epochs
+        cosine = (1 + np.cos(np.pi * (done - warm) / (total - warm))) / 2
+        assert row["learning_rate"] == pytest.approx(COSINE.learning_rate * (0.01 + 0.99 * cosine), rel=1e-3)
+    assert rows[-1]["learning_rate"] == pytest.approx(COSINE.learning_rate / 100, rel=1e-3)
+
+
+@pytest.mark.parametrize("place", ["between epochs", "inside an epoch"])
+def test_interrupted_cosine_training_goes_on_as_if_nothing_had_been(data, steps, tmp_path, monkeypatch, place):
+    whole, seen = steps
+    stop = 2 * len(seen) // COSINE.epochs + (3 if place == "inside an epoch" else 0)
+    count = 0
+
+    def interrupt(callback):
+        nonlocal count
+        count += 1
+        if place == "inside an epoch" and count == stop:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        watched(patch, interrupt)
+        if place == "between epochs":
+            patch.setattr(_Display, "on_epoch_begin", lambda self, epoch, logs=None: raise_at(epoch, 2))
+        with pytest.raises(KeyboardInterrupt):
+            fit(data, tmp_path, COSINE)
+    assert count == stop
+    assert len(history_of(tmp_path)) == 2
+    fit(data, tmp_path, COSINE)
+    assert_same_training(tmp_path, whole)
+
+
+def raise_at(epoch: int, last: int) -> None:
+    if epoch == last:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epochs", [COSINE.epochs + 1, COSINE.epochs - 1])
+def test_another_length_of_a_cosine_is_another_training(data, steps, tmp_path, epochs):
+    shutil.copytree(steps[0], tmp_path / "run")
+    with pytest.raises(TrainingError, match="same network, recipe and data"):
+        fit(data, tmp_path / "run", COSINE, epochs=epochs)
+    assert history_of(tmp_path / "run") == history_of(steps[0])
+    assert fit(data, tmp_path / "run", COSINE) == history_of(steps[0])
+
+
+def test_weights_are_averaged_on_a_plateau_too(data, tmp_path):
+    """And such a training goes on as well."""
+    fields = {"average": 0.9, "scaling": "standard"}
+    fit(data, tmp_path / "whole", epochs=3, **fields)
+    for epochs in (1, 3):
+        fit(data, tmp_path / "parts", epochs=epochs, **fields)
+    assert_same_training(tmp_path / "parts", tmp_path / "whole")
+    rows = history_of(tmp_path / "whole")
+    found = measured(tmp_path / "whole" / KEPT, data[1], "standard")
+    assert found == pytest.approx({name: rows[-1][name] for name in found}, abs=1e-5)
+
+
+def test_averaging_does_not_change_the_steps(data, steps, tmp_path):
+    """Validation runs with the average in place; the training goes on with its own weights."""
+    fit(data, tmp_path, COSINE, average=0.0)
+    assert_same_arrays(weights(tmp_path / LAST), weights(steps[0] / LAST))
+
+
+def test_training_shorter_than_ten_steps_has_no_warm_up(data, tmp_path):
+    rows = fit(data, tmp_path, COSINE, epochs=1, batch_size=len(data[0].labels))
+    assert np.isfinite([rows[0]["loss"], rows[0]["val_loss"]]).all()
+    assert rows[0]["learning_rate"] == pytest.approx(COSINE.learning_rate / 100, rel=1e-3)
+
+
+# --- the decay of weights ---------------------------------------------------------------------------------------
+
+
+def test_adamw_without_decay_is_adam(data, tmp_path):
+    """Keras's AdamW decays by 0.004 unless it is told not to."""
+    for name in ("adamw", "adam"):
+        fit(data, tmp_path / name, COSINE, optimizer=name, weight_decay=0.0, epochs=1)
+    assert_same_arrays(weights(tmp_path / "adamw" / LAST), weights(tmp_path / "adam" / LAST))
+
+
+def test_decay_draws_weights_towards_nothing(data, tmp_path):
+    norms = []
+    for decay in (0.0, 1.0):
+        fit(data, tmp_path / str(decay), COSINE, weight_decay=decay, epochs=1, learning_rate=0.02)
+        norms.append(sum(float(np.square(array).sum()) for array in kernels(tmp_path / str(decay))))
+    assert norms[1] < 0.9 * norms[0]
+
+
+def kernels(folder: Path) -> list[np.ndarray]:
+    return [array for array in weights(folder / LAST) if array.ndim > 1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,8 +12,9 @@ from sklearn import metrics as sk
 from training.metrics import (
     RESAMPLES,
     auc_difference,
+    interval_of_mean,
+    mean_auc,
     measure,
-    operating_point,
     share_interval,
     wilson_interval,
 )
@@ -57,11 +57,16 @@ def by_scikit_learn(labels: np.ndarray, probabilities: np.ndarray, threshold: fl
     calls = (probabilities >= threshold).astype(int)
     precision, recall, f1, _ = sk.precision_recall_fscore_support(labels, calls, labels=[0, 1])
     (tn, fp), (fn, tp) = sk.confusion_matrix(labels, calls)
+    alarms, hits, _ = sk.roc_curve(labels, probabilities, drop_intermediate=False)
     return {
         "loss": sk.log_loss(labels, probabilities),
         "accuracy": sk.accuracy_score(labels, calls),
         "accuracy_at_half": sk.accuracy_score(labels, probabilities >= 0.5),
         "auc": sk.roc_auc_score(labels, probabilities),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, calls),
+        "mcc": sk.matthews_corrcoef(labels, calls),
+        "sensitivity_at_specificity_90": hits[alarms <= 0.1 + 1e-9].max(),
+        "specificity_at_sensitivity_95": 1 - alarms[hits >= 0.95 - 1e-9].min(),
         "brier": sk.brier_score_loss(labels, probabilities),
         "ece": calibration_error(labels, probabilities),
         "sensitivity": recall[1],
@@ -136,7 +141,7 @@ def test_sensitivity_to_each_kind_of_pneumonia():
 
 @pytest.mark.parametrize(
     ("threshold", "undefined"),
-    [(0.0, {"precision_normal"}), (1.0, {"precision_pneumonia"}), (0.5, set())],
+    [(0.0, {"precision_normal", "mcc"}), (1.0, {"precision_pneumonia", "mcc"}), (0.5, set())],
 )
 def test_undefined_measure_is_left_out(threshold, undefined):
     """JSON has no NaN; the page shows a dash for what is not there."""
@@ -250,70 +255,6 @@ def test_one_patient_gives_no_width():
         assert entry["interval"] == pytest.approx([entry["value"]] * 2)
 
 
-# --- the operating point ----------------------------------------------------------------------------------------
-
-
-def by_brute_force(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
-    """Best balanced accuracy, and the smallest distance from 0.5 at which it is reached, over one threshold a gap."""
-    distinct = sorted(set(probabilities.tolist()))
-    candidates = [0.5, *((one + other) / 2 for one, other in pairwise(distinct))]
-    scores = [sk.recall_score(labels, probabilities >= threshold, average="macro") for threshold in candidates]
-    best = max(scores)
-    equal = [abs(threshold - 0.5) for threshold, score in zip(candidates, scores, strict=True) if score > best - 1e-9]
-    return best, min(equal)
-
-
-@pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("n", [4, 12, 90])
-@pytest.mark.parametrize("seed", range(8))
-def test_operating_point_equals_brute_force(seed, n, ties):
-    labels, probabilities, _ = table(seed, n, ties)
-    threshold = operating_point(labels, probabilities)
-    assert isinstance(threshold, float)
-    assert 0 < threshold < 1
-    best, distance = by_brute_force(labels, probabilities)
-    assert sk.recall_score(labels, probabilities >= threshold, average="macro") == pytest.approx(best)
-    assert abs(threshold - 0.5) == pytest.approx(distance)
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_no_threshold_that_tells_two_images_apart_is_better(seed):
-    labels, probabilities, _ = table(seed, 60)
-    chosen = sk.recall_score(labels, probabilities >= operating_point(labels, probabilities), average="macro")
-    lowest, highest = probabilities.min(), probabilities.max()
-    for threshold in np.linspace(np.nextafter(lowest, 1), highest, 500):
-        assert sk.recall_score(labels, probabilities >= threshold, average="macro") <= chosen + 1e-12
-
-
-@pytest.mark.parametrize(
-    ("labels", "probabilities", "threshold"),
-    [
-        ([0, 1], [0.1, 0.9], 0.5),
-        ([0, 1], [0.1, 0.3], 0.2),
-        ([0, 1], [0.8, 0.9], 0.85),
-        ([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4], 0.25),
-        ([0, 1, 0, 1], [0.5, 0.5, 0.5, 0.5], 0.5),
-        ([0, 1, 0, 1], [0.2, 0.2, 0.2, 0.2], 0.5),
-        # Two thresholds are equally good; the nearer to 0.5 is taken.
-        ([0, 1, 0, 1], [0.1, 0.3, 0.45, 0.6], 0.5),
-        ([0, 1, 0, 1], [0.05, 0.1, 0.15, 0.2], 0.175),
-        ([0, 1, 0, 1], [0.8, 0.85, 0.9, 0.95], 0.825),
-        # Exactly one half is called pneumonia at one half.
-        ([0, 1], [0.4, 0.5], 0.5),
-        ([0, 1], [0.5, 0.6], 0.55),
-    ],
-)
-def test_operating_point_by_hand(labels, probabilities, threshold):
-    assert operating_point(np.array(labels), np.array(probabilities)) == pytest.approx(threshold)
-
-
-def test_operating_point_gives_both_classes_the_same_weight():
-    """Copies of the pneumonias change their share, and nothing about the choice."""
-    labels, probabilities, _ = table(1, 60)
-    chosen = np.r_[np.arange(60), np.tile(np.flatnonzero(labels == 1), 9)]
-    assert operating_point(labels[chosen], probabilities[chosen]) == operating_point(labels, probabilities)
-
-
 # --- Wilson's interval ------------------------------------------------------------------------------------------
 
 
@@ -381,3 +322,43 @@ def test_share_interval_is_over_patients():
     assert alike[1] - alike[0] > 2 * (alone[1] - alone[0])
     assert share_interval(everything, everything, np.arange(200)) == wilson_interval(200, 200)
     assert share_interval(hits, ~everything, np.arange(200)) == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("count", [1, 3])
+def test_mean_auc_is_that_of_scikit_learn(count, ties):
+    labels, first, patients = table(8, ties=ties)
+    runs = [first, *(np.random.default_rng(seed).permutation(first) for seed in range(count - 1))]
+    expected = [sk.roc_auc_score(labels, run) for run in runs]
+    found = mean_auc(labels, runs, patients)
+    assert found["runs"] == pytest.approx(expected)
+    assert found["value"] == pytest.approx(np.mean(expected))
+    assert found["interval"][0] < found["value"] < found["interval"][1]
+    json.dumps(found)
+
+
+def test_mean_auc_of_one_run_has_the_interval_of_its_auc():
+    labels, probabilities, patients = table(9)
+    entry = measure(labels, probabilities, 0.5, patients)["auc"]
+    assert mean_auc(labels, [probabilities] * 3, patients)["interval"] == pytest.approx(entry["interval"])
+
+
+def test_mean_of_trainings_that_err_apart_is_surer_than_each():
+    """The interval is of the mean over trainings on the same resamples, not a mean of intervals."""
+    generator = np.random.default_rng(10)
+    labels = generator.integers(0, 2, 300)
+    runs = [labels + generator.normal(0, 1.2, 300) for _ in range(5)]
+    patients = np.arange(300)
+    together = np.ptp(mean_auc(labels, runs, patients)["interval"])
+    assert together < 0.75 * min(np.ptp(mean_auc(labels, [run], patients)["interval"]) for run in runs)
+
+
+def test_interval_of_a_mean_is_over_patients():
+    generator = np.random.default_rng(11)
+    sizes = generator.normal(5, 1, 200)
+    found = interval_of_mean(sizes, np.arange(200))
+    assert found["value"] == pytest.approx(sizes.mean())
+    # Four standard errors wide, but for chance.
+    assert np.ptp(found["interval"]) == pytest.approx(2 * 1.96 * sizes.std() / 200**0.5, rel=0.1)
+    alike = interval_of_mean(np.repeat(sizes[:25], 8), np.repeat(np.arange(25), 8))
+    assert np.ptp(alike["interval"]) > 2 * np.ptp(found["interval"])

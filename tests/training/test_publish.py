@@ -26,7 +26,7 @@ from loopback_hub import (
     skip_waits,
 )
 
-from pneumo.bundle import EMBEDDED, load_bundle
+from pneumo.bundle import ABLATION, EMBEDDED, load_bundle
 from pneumo.errors import BundleError, PneumoError, UnknownNameError
 from pneumo.examination import Examiner
 from pneumo.radiograph import read_radiograph
@@ -135,7 +135,8 @@ def test_everything_of_the_networks_in_one_commit(hub, models, capsys):
     files = own(hub.files(REPO, "model"))
     assert (status, output) == (0, f"model {REPO} is at commit {hub.sha(REPO, 'model')}.\n")
     assert set(files) == {
-        *("cnn.keras", "cnn_lstm.keras", "cnn_rnn.keras", "manifest.json", "metrics.json", "predictions.csv"),
+        *("cnn.keras", "cnn_lstm.keras", "cnn_rnn.keras", "segmenter.keras"),
+        *("manifest.json", "metrics.json", "predictions.csv", "segmenter.json"),
         *("figures/confusion.png", "figures/curves.png", "figures/roc.png"),
         *("README.md", "LICENSE", EVAL_RESULTS),
     }
@@ -145,6 +146,20 @@ def test_everything_of_the_networks_in_one_commit(hub, models, capsys):
     assert [path for method, path in hub.uploads if method == "POST"] == [f"/api/models/{REPO}/commit/main"]
     assert len(hub.repos["model", REPO].history) == 2, "what the Hub begins with, and one commit"
     assert not hub.repos["model", REPO].private
+
+
+def test_ablation_is_published_where_there_is_one(models):
+    assert ABLATION not in plan_networks(models, REPO).files
+    (models / ABLATION).write_text("{}\n")
+    assert plan_networks(models, REPO).files[ABLATION] == b"{}\n"
+
+
+def test_published_bundle_finds_lungs(hub, models):
+    publish(plan_networks(models, REPO))
+    radiograph = read_radiograph(PIXEL)
+    found, local = (load_bundle(place).prepare(radiograph).lungs for place in (f"hf://{REPO}@main", models))
+    assert found.found
+    assert (found.mask == local.mask).all()
 
 
 def test_card_shows_no_file_that_is_not_there(hub, models):
@@ -180,7 +195,8 @@ def test_one_changed_file_is_uploaded_alone(hub, models):
 def test_some_networks(hub, models, capsys, networks):
     assert run(capsys, "--repo", REPO, "--models", models, "--network", *networks)[0] == 0
     files = own(hub.files(REPO, "model"))
-    assert {name for name in files if name.endswith(".keras")} == {f"{name}.keras" for name in networks}
+    weights = {f"{name}.keras" for name in (*networks, "segmenter")}
+    assert {name for name in files if name.endswith(".keras")} == weights
     manifest = json.loads(files["manifest.json"])
     whole = json.loads((models / "manifest.json").read_text())
     assert manifest == {
@@ -196,9 +212,9 @@ def test_some_networks(hub, models, capsys, networks):
     assert "mean of the three" not in card
 
     bundle = load_bundle(f"hf://{REPO}@main")
-    assert (sorted(bundle.networks), bundle.threshold) == (sorted(networks), None)
+    assert (sorted(bundle.networks), bundle.consensus) == (sorted(networks), None)
     examination = Examiner(bundle).examine(read_radiograph(PIXEL))
-    assert (examination.together, examination.evidence) == (None, None)
+    assert (examination.together, examination.precedents) == (None, None)
     record = examination.record()
     whole = Examiner(load_bundle(models)).examine(read_radiograph(PIXEL)).record()
     assert record["together"] is None
@@ -248,17 +264,22 @@ def test_bundle_of_a_release_that_measured_less(models):
         plan_networks(models, REPO)
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "predictions.csv", "cnn.keras", "manifest.json"])
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.csv", "cnn.keras", "segmenter.keras", "manifest.json"])
 def test_missing_file(models, name):
     (models / name).unlink()
     with pytest.raises(PneumoError, match=name):
         plan_networks(models, REPO)
 
 
-def test_altered_weights_are_not_published(models):
-    (models / "cnn.keras").write_bytes(b"altered")
-    with pytest.raises(BundleError, match="must have the SHA-256 of its manifest"):
+@pytest.mark.parametrize("name", ["cnn.keras", "segmenter.keras"])
+def test_altered_weights_are_not_published(models, name):
+    (models / name).write_bytes(b"altered")
+    with pytest.raises(BundleError, match=f"must have the SHA-256 of its manifest, .*; {name} of "):
         plan_networks(models, REPO)
+
+
+def test_altered_weights_that_are_left_out(models):
+    (models / "cnn.keras").write_bytes(b"altered")
     assert plan_networks(models, REPO, ["cnn_rnn"]).files
 
 
@@ -282,14 +303,17 @@ def test_repository_of_another_form(hub, name):
 def test_space_holds_what_the_app_needs_and_nothing_else(checkout):
     expected = {name for name in git_files() if name.startswith("pneumo/") and (ROOT / name).is_file()}
     expected |= {"app.py", "requirements.txt", "README.md", "model_card.md", "LICENSE", "docs/page.png"}
-    expected |= {f"models/{name}.keras" for name in NETWORKS}
-    expected |= {"models/manifest.json", "models/metrics.json", "models/predictions.csv"}
+    expected |= {f"models/{name}.keras" for name in (*NETWORKS, "segmenter")}
+    expected |= {f"models/{name}" for name in ("manifest.json", "metrics.json", "predictions.csv", "segmenter.json")}
     plan = plan_space(SPACE, root=checkout)
     assert set(plan.files) == expected
     assert plan.files == {name: (checkout / name).read_bytes() for name in expected}
 
 
-@pytest.mark.parametrize("name", ["README.md", "app.py", "docs/page.png", "models/manifest.json", "models/cnn.keras"])
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "app.py", "docs/page.png", "models/manifest.json", "models/cnn.keras", "models/segmenter.keras"],
+)
 def test_space_that_lacks_a_file(checkout, name):
     (checkout / name).unlink()
     with pytest.raises(PneumoError, match=" must ") as caught:
@@ -297,8 +321,9 @@ def test_space_that_lacks_a_file(checkout, name):
     assert Path(name).name in str(caught.value)
 
 
-def test_space_with_altered_weights(checkout):
-    (checkout / "models" / "cnn.keras").write_bytes(b"altered")
+@pytest.mark.parametrize("name", ["cnn.keras", "segmenter.keras"])
+def test_space_with_altered_weights(checkout, name):
+    (checkout / "models" / name).write_bytes(b"altered")
     with pytest.raises(BundleError, match="must have the SHA-256 of its manifest"):
         plan_space(SPACE, root=checkout)
 
@@ -369,7 +394,7 @@ def test_dry_run_lists_and_asks_nobody(hub, models, capsys, monkeypatch):
     status, output, _ = run(capsys, "--repo", REPO, "--models", models, "--dry-run")
     plan = plan_networks(models, REPO)
     lines = [f"{len(content):>12,}  {name}" for name, content in sorted(plan.files.items())]
-    assert (status, output.splitlines()) == (0, [f"model {REPO}: 12 files", *lines])
+    assert (status, output.splitlines()) == (0, [f"model {REPO}: {len(plan.files)} files", *lines])
     assert hub.requests == []
 
 

@@ -8,18 +8,20 @@ import re
 import pytest
 
 from pneumo.errors import PneumoError, UnknownNameError
+from pneumo.framing import FRAMINGS, SCALINGS, needs_lungs
 from pneumo.zoo import FILTERS
 from training.augment import Augmentation
 from training.balance import STRATEGIES
 from training.errors import RecipeError
-from training.recipes import OPTIMIZERS, RECIPES, Recipe, recipe
+from training.recipes import DEFAULT, OPTIMIZERS, RECIPES, SCHEDULES, Recipe, recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_can_be_made_and_says_what_it_is(name):
     made = recipe(name)
     assert isinstance(made, Recipe)
-    assert len(type(made).__doc__.splitlines()) > 2
+    assert "." in type(made).__doc__
+    assert type(made).__doc__ != Recipe.__doc__
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.epochs = 3
 
@@ -30,19 +32,39 @@ def test_reference_is_that_of_the_report():
     assert (made.balance, made.balance_seed) == ("smote", 42)
     assert made.augmentation == Augmentation(rotation=30, zoom=0.2, shift=0.1, flip=True)
     assert (made.optimizer, made.learning_rate, made.batch_size, made.epochs) == ("rmsprop", 1e-3, 32, 12)
+    assert (made.schedule, made.average, made.weight_decay) == ("plateau", 0, 0)
     assert (made.plateau_patience, made.plateau_factor, made.plateau_floor) == (2, 0.3, 1e-6)
+    assert (made.framing, made.scaling) == ("squashed", "unit")
+
+
+def test_default_sees_the_lungs_whatever_the_exposure():
+    made = recipe(DEFAULT)
+    assert needs_lungs(made.framing)
+    assert made.scaling == "standard"
+    assert made.augmentation.blind > 0
+    assert made.average > 0
+    assert made.schedule == "cosine", "an average over steps that stay large is no network"
 
 
 GOOD = [
     ("input_size", 1),
     ("input_size", 224),
     ("filters", (1, 1, 1, 1, 1)),
+    *(("framing", name) for name in FRAMINGS),
+    *(("scaling", name) for name in SCALINGS),
     *(("balance", name) for name in STRATEGIES),
     ("balance_seed", 0),
     ("augmentation", Augmentation()),
     *(("optimizer", name) for name in OPTIMIZERS),
     ("learning_rate", 1e-8),
     ("learning_rate", 1),
+    ("weight_decay", 0),
+    ("weight_decay", 1e-3),
+    *(("schedule", name) for name in SCHEDULES),
+    ("average", 0),
+    ("average", 0.999),
+    ("distillation", 0),
+    ("distillation", 1),
     ("batch_size", 1),
     ("epochs", 1),
     ("plateau_patience", 1),
@@ -57,6 +79,12 @@ BAD = [
         ("filters", value)
         for value in ((), (4, 4, 4, 8), (4,) * 6, (4, 4, 4, 8, 0), (4, 4, 4, 8, 8.0), [4] * 5, 4, "4")
     ),
+    *(("framing", value) for value in ("foo", "", "Lungs", None, 0, ["lungs"], {})),
+    *(("scaling", value) for value in ("foo", "", "Unit", None, 1, ["unit"])),
+    *(("weight_decay", value) for value in (-1e-9, float("nan"), float("inf"), "0", None, True)),
+    *(("schedule", value) for value in ("foo", "", "Cosine", None, 0, ["cosine"])),
+    *(("average", value) for value in (1, 1.5, -0.1, "0.9", None, False, float("nan"))),
+    *(("distillation", value) for value in (-0.1, 1.1, "0.5", None, True, float("nan"))),
     *(("balance", value) for value in ("foo", "", "SMOTE", None, 0, ["smote"], {})),
     *(("balance_seed", value) for value in (-1, 2**32, 0.0, "0", None, True)),
     *(("augmentation", value) for value in (None, {}, {"rotation": 30}, "none", 0)),
@@ -92,13 +120,13 @@ def test_bad_values(field, value):
 
 @pytest.mark.parametrize("name", ["", "Reference", "best"])
 def test_unknown_recipe(name):
-    with pytest.raises(UnknownNameError, match=re.escape(f"one of reference; received {name!r}")):
+    with pytest.raises(UnknownNameError, match=re.escape(f"one of {', '.join(RECIPES)}; received {name!r}")):
         recipe(name)
 
 
 @pytest.mark.parametrize("field", ["", "epoch", "__class__", "Epochs"])
 def test_unknown_field(field):
-    with pytest.raises(UnknownNameError, match="augmentation, balance, balance_seed, batch_size") as caught:
+    with pytest.raises(UnknownNameError, match="augmentation, average, balance, balance_seed") as caught:
         recipe("reference", **{field: 1})
     assert repr(field) in str(caught.value)
 

@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import constants
 from loopback_hub import LoopbackHub, plain_client, skip_waits
 
-from training.dataset import Dataset, build_dataset, load_pixels, open_dataset
+from training.dataset import Dataset, build_dataset, load_rasters, open_dataset
 from training.errors import DataError
 from training.sources import ParquetSource, hub_source, open_source
 
@@ -207,7 +207,7 @@ def test_location_of_a_manifest_opens_the_same_files_again(images, tmp_path, hub
     dataset, source = open_dataset(tmp_path / "dataset.json")
     assert dataset == built
     assert source.location == built.location
-    pixels, labels = load_pixels(source, dataset.images, 32)
+    pixels, labels = load_rasters(source, dataset.images)
     assert len(pixels) == len(labels) == len(built.images)
 
 

@@ -13,11 +13,15 @@ from pathlib import Path
 import pytest
 
 from training.cli import main
-from training.dataset import Dataset, build_dataset
+from training.dataset import SPLITS, Dataset, build_dataset
+from training.recipes import DEFAULT, RECIPES
 from training.sources import open_source
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["--set", "input_size=32", "filters=(4,4,4,8,8)", "epochs=1"]
+REFERENCE = ["--recipe", "reference", *TINY]
+"""The recipe that needs no lungs."""
+ORIGINALS = ROOT / "tests" / "data" / "full_resolution"
 NETWORKS = ("cnn", "cnn_lstm", "cnn_rnn")
 README = "# Title\n\n<!-- table:test -->\n<!-- /table:test -->\n\nEnd.\n"
 
@@ -34,10 +38,7 @@ def is_png(path: Path) -> bool:
     return path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-FIGURES = {"class_distribution.png", "samples.png", "curves.png", "roc.png", "confusion.png", "balance.png"}
-
-
-def test_the_whole_way(images, tmp_path, capsys):
+def test_the_whole_way(images, masks, segmenter, tmp_path, capsys):
     """The test images are away until the test split is opened."""
     folder = Path(shutil.copytree(images, tmp_path / "chest_xray"))
     data, runs, models, readme = (tmp_path / name for name in ("data", "runs", "models", "README.md"))
@@ -48,6 +49,7 @@ def test_the_whole_way(images, tmp_path, capsys):
     out = capsys.readouterr().out
     dataset = Dataset.load(manifest)
     assert dataset == build_dataset(open_source(folder))
+    assert tuple(dataset.counts()) == SPLITS
     assert names(data) == {"dataset.json", "class_distribution.png", "samples.png"}
     assert is_png(data / "samples.png")
     for item in dataset.left_out:
@@ -59,39 +61,69 @@ def test_the_whole_way(images, tmp_path, capsys):
     assert dataset.fingerprint in out
 
     (folder / "test").rename(tmp_path / "away")
-    assert run("train", "--data", manifest, "--out", runs, *TINY) == 0
+    lungs = ["--data", manifest, "--lungs", segmenter]
+    assert run("train", *lungs, "--seeds", "3", "--out", runs, *TINY) == 0
     out, err = capsys.readouterr()
     for network in NETWORKS:
-        assert f"{network}: trained; weights and history are in {runs / network}." in out
-        assert f"{network} epoch 1/1: loss " in err
-        recipe = json.loads((runs / network / "run.json").read_text())["recipe"]
+        target = runs / network / "seed-3"
+        assert f"{network}: trained; weights and history are in {target}." in out
+        recipe = json.loads((target / "run.json").read_text())["recipe"]
         assert (recipe["input_size"], recipe["filters"], recipe["epochs"]) == (32, [4, 4, 4, 8, 8], 1)
-        assert (recipe["name"], recipe["balance"]) == ("reference", "smote")
+        assert (recipe["name"], recipe["framing"], recipe["seed"]) == (DEFAULT, "lungs", 3)
+        assert err.count(f"{network} epoch 1/1: loss ") == 1
 
-    assert run("bundle", "--data", manifest, "--runs", runs, "--models", models) == 0
+    assert run("bundle", *lungs, "--runs", runs, "--models", models) == 0
     assert str(models) in capsys.readouterr().out
-    assert names(models) == {"manifest.json", *(f"{network}.keras" for network in NETWORKS)}
+    bundled = {"manifest.json", "segmenter.keras", "segmenter.json", *(f"{network}.keras" for network in NETWORKS)}
+    assert names(models) == bundled
 
     (tmp_path / "away").rename(folder / "test")
-    assert run("evaluate", "--data", manifest, "--runs", runs, "--models", models) == 0
+    battery = ["--masks", masks, "--originals", ORIGINALS]
+    assert run("evaluate", "--data", manifest, "--runs", runs, "--models", models, *battery) == 0
     out = capsys.readouterr().out
-    assert {"metrics.json", "predictions.csv"} < names(models)
-    assert names(models / "figures") == FIGURES
-    assert all(is_png(models / "figures" / name) for name in FIGURES)
-    assert "| mean of the three |" in out
+    assert bundled | {"metrics.json", "predictions.csv"} < names(models)
+    figures = names(models / "figures")
+    assert {"class_distribution.png", "samples.png", "curves.png", "roc.png", "confusion.png"} <= figures
+    assert all(is_png(models / "figures" / name) for name in figures)
 
     assert run("compare", "--models", models, "--readme", readme) == 0
-    table = capsys.readouterr().out.strip()
-    assert table in out
+    tables = capsys.readouterr().out
+    table = out[: out.index("\nWrote metrics.json")].strip()
+    assert table in tables
+    assert "| mean of the three |" in table
     assert readme.read_text() == README.replace("-->\n<!-- /", f"-->\n{table}\n<!-- /")
 
 
 def test_set_may_be_given_several_times(manifest, tmp_path, capsys):
     fields = ["--set", "input_size=32", "--set", "filters=(2,2,2,2,2)", "epochs=1", "--set", "balance=none"]
-    assert run("train", "--network", "cnn", "--data", manifest, "--out", tmp_path, *fields) == 0
-    recipe = json.loads((tmp_path / "cnn" / "run.json").read_text())["recipe"]
-    assert (recipe["input_size"], recipe["filters"], recipe["epochs"], recipe["balance"]) == (32, [2] * 5, 1, "none")
-    assert names(tmp_path) == {f"cnn/{name}" for name in names(tmp_path / "cnn")}
+    arguments = [
+        "--network",
+        "cnn",
+        "--recipe",
+        "reference",
+        "--seeds",
+        "4",
+        "2",
+        "--data",
+        manifest,
+        "--out",
+        tmp_path,
+    ]
+    assert run("train", *arguments, *fields) == 0
+    for seed in (2, 4):
+        recipe = json.loads((tmp_path / "cnn" / f"seed-{seed}" / "run.json").read_text())["recipe"]
+        assert (recipe["input_size"], recipe["filters"], recipe["epochs"]) == (32, [2] * 5, 1)
+        assert (recipe["balance"], recipe["seed"]) == ("none", seed)
+    assert {path.name for path in tmp_path.iterdir()} == {"cnn"}
+    assert {path.name for path in (tmp_path / "cnn").iterdir()} == {"seed-2", "seed-4"}
+
+
+def test_sizes_before_the_images_were_stored(images, tmp_path, capsys):
+    (tmp_path / "sizes.csv").write_text("file,width,height\ntrain/NORMAL/IM-0125-0001.jpeg,1500,1000\n")
+    assert run("data", images, "--sizes", tmp_path / "sizes.csv", "--out", tmp_path) == 0
+    aspects = {image.file: image.aspect for image in Dataset.load(tmp_path / "dataset.json").images}
+    assert aspects.pop("train/NORMAL/IM-0125-0001.jpeg") == 1.5
+    assert set(aspects.values()) == {1.0}
 
 
 @pytest.mark.parametrize("seed", [0, 5])
@@ -142,6 +174,11 @@ def assert_one_line(capsys, *words: str) -> None:
         ("filters=(4,4)", ["field filters", "(4, 4)"]),
         ("input_size=0", ["field input_size"]),
         ("batch_size=0", ["field batch_size"]),
+        ("framing=foo", ["field framing", "squashed, whole, lungs, lungs_alone", "'foo'"]),
+        ("scaling=foo", ["field scaling", "unit, standard"]),
+        ("schedule=step", ["field schedule", "plateau, cosine"]),
+        ("average=1", ["field average", "below 1", "received 1"]),
+        ("weight_decay=-1", ["field weight_decay", "received -1"]),
         ("seed=-1", ["field seed"]),
         ("augmentation=none", ["field augmentation"]),
         ("epoch=3", ["field of a recipe must be one of", "epochs", "'epoch'"]),
@@ -167,10 +204,15 @@ def test_bad_setting(manifest, tmp_path, capsys, setting, words):
         ["train", "--network", "vgg"],
         ["train", "--set"],
         ["train", "--epochs", "3"],
+        ["train", "--seeds"],
+        ["train", "--seeds", "abc"],
+        ["lungs"],
+        ["ablation", "extra"],
         ["bundle", "extra"],
     ],
 )
-def test_wrong_usage(arguments, capsys):
+def test_wrong_usage(arguments, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where there is no data, should any of it be taken for right
     with pytest.raises(SystemExit) as caught:
         run(*arguments)
     assert caught.value.code == 2
@@ -180,7 +222,7 @@ def test_wrong_usage(arguments, capsys):
     assert "error: " in err
 
 
-@pytest.mark.parametrize("command", ["data", "train", "bundle", "evaluate", "compare"])
+@pytest.mark.parametrize("command", ["data", "lungs", "train", "ablation", "bundle", "evaluate", "compare"])
 def test_help(command, capsys):
     for arguments in (["--help"], [command, "--help"]):
         with pytest.raises(SystemExit) as caught:
@@ -194,7 +236,7 @@ def test_unknown_recipe_names_those_that_there_are(capsys):
         run("train", "--recipe", "foo")
     err = capsys.readouterr().err
     assert "foo" in err.splitlines()[-1]
-    assert "reference" in err.splitlines()[-1]
+    assert all(name in err.splitlines()[-1] for name in RECIPES)
 
 
 @pytest.mark.parametrize(
@@ -225,10 +267,76 @@ def test_folder_that_cannot_be_made(images, tmp_path, capsys):
     assert_one_line(capsys, "file")
 
 
-def test_no_manifest(tmp_path, capsys):
-    for command in ("train", "bundle"):
-        assert run(command, "--data", tmp_path / "absent.json") == 1
-        assert_one_line(capsys, "absent.json", "Run that command first")
+@pytest.mark.parametrize("command", [["train"], ["bundle"], ["ablation"], ["lungs", "--masks", "masks"]])
+def test_no_manifest(tmp_path, capsys, command):
+    assert run(*command, "--data", tmp_path / "absent.json") == 1
+    assert_one_line(capsys, "absent.json", "Run that command first")
+
+
+@pytest.mark.parametrize("content", ["file,width\n", "file,width,height\na.jpeg,3,0\n", ""])
+def test_bad_table_of_sizes(images, tmp_path, capsys, content):
+    (tmp_path / "sizes.csv").write_text(content)
+    assert run("data", images, "--sizes", tmp_path / "sizes.csv", "--out", tmp_path / "out") == 1
+    assert_one_line(capsys, "sizes.csv", "columns file, width, height")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("masks_folder", "words"), [("absent", "none"), ("empty", "none"), ("small", "224 x 224"), ("text", "224 x 224")]
+)
+def test_bad_masks(manifest, masks, tmp_path, capsys, masks_folder, words):
+    import cv2
+
+    (tmp_path / "empty").mkdir()
+    for name in ("small", "text"):
+        shutil.copytree(masks, tmp_path / name)
+    for path in (tmp_path / "small" / "train").rglob("*.png"):
+        cv2.imwrite(str(path), cv2.imread(str(path))[::2, ::2])
+    for path in (tmp_path / "text" / "train").rglob("*.png"):
+        path.write_text("a mask")
+    out = tmp_path / "lungs"
+    assert run("lungs", "--masks", tmp_path / masks_folder, "--data", manifest, "--out", out) == 1
+    assert_one_line(capsys, masks_folder, words)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["train", "ablation"])
+def test_no_segmenter(manifest, tmp_path, capsys, command):
+    out = tmp_path / "out"
+    assert run(command, "--data", manifest, "--lungs", tmp_path / "absent", "--out", out) == 1
+    assert_one_line(capsys, "absent", "python -m training lungs")
+    assert not out.exists()
+
+
+def test_damaged_segmenter(manifest, segmenter, tmp_path, capsys):
+    """Cut off, as by a full disk: no ZIP archive any more."""
+    for name in ("segmenter.keras", "segmenter.json"):
+        shutil.copyfile(segmenter / name, tmp_path / name)
+    path = tmp_path / "segmenter.keras"
+    path.write_bytes(path.read_bytes()[:10_000])
+    assert run("ablation", "--data", manifest, "--lungs", tmp_path, "--out", tmp_path / "out") == 1
+    assert_one_line(capsys, str(tmp_path), "python -m training lungs")
+
+
+def test_no_segmenter_for_the_bundle(manifest, runs, tmp_path, capsys):
+    models = tmp_path / "models"
+    assert run("bundle", "--data", manifest, "--runs", runs, "--lungs", tmp_path / "absent", "--models", models) == 1
+    assert_one_line(capsys, "absent", "python -m training lungs")
+    assert not models.exists()
+
+
+def test_runs_on_other_data(images, runs, segmenter, tmp_path, capsys):
+    assert run("data", images, "--seed", "1", "--out", tmp_path) == 0
+    capsys.readouterr()
+    arguments = ["--data", tmp_path / "dataset.json", "--lungs", segmenter, "--runs", runs]
+    assert run("bundle", *arguments, "--models", tmp_path / "models") == 1
+    assert_one_line(capsys, "trained on the data of its manifest")
+
+
+def test_no_teacher(manifest, segmenter, tmp_path, capsys):
+    arguments = ["--recipe", "distilled", "--network", "cnn", "--teacher", tmp_path / "absent", *TINY]
+    assert run("train", *arguments, "--data", manifest, "--lungs", segmenter, "--out", tmp_path / "out") == 1
+    assert_one_line(capsys, "absent", "--recipe teaching")
 
 
 def test_no_manifest_for_evaluate(bundle_folder, tmp_path, capsys):
@@ -236,10 +344,11 @@ def test_no_manifest_for_evaluate(bundle_folder, tmp_path, capsys):
     assert_one_line(capsys, "absent.json")
 
 
-def test_another_training_in_the_folder(runs, manifest, tmp_path, capsys):
+def test_another_training_in_the_folder(runs, manifest, segmenter, tmp_path, capsys):
     folder = shutil.copytree(runs, tmp_path / "runs")
-    setting = ["--set", "input_size=48", "filters=(4,4,8,8,8)", "epochs=2", "batch_size=8", "seed=1"]
-    assert run("train", "--network", "cnn", "--data", manifest, "--out", folder, *setting) == 1
+    setting = ["--set", "input_size=48", "filters=(4,4,8,8,8)", "epochs=3", "batch_size=8"]
+    lungs = ["--data", manifest, "--lungs", segmenter]
+    assert run("train", "--network", "cnn", *lungs, "--out", folder, *setting) == 1
     assert_one_line(capsys, "same network, recipe and data")
 
 
@@ -247,12 +356,12 @@ def test_too_few_images_for_smote(images, tmp_path, capsys):
     folder = Path(shutil.copytree(images, tmp_path / "chest_xray"))
     for path in sorted((folder / "train" / "NORMAL").glob("NORMAL2-*")):
         path.unlink()
-    for path in sorted((folder / "train" / "NORMAL").iterdir())[5:]:
-        path.unlink()
+    # Of seven patients one goes to the block and one to validation.
+    assert len(list((folder / "train" / "NORMAL").iterdir())) == 7
     assert run("data", folder, "--out", tmp_path) == 0
     capsys.readouterr()
     manifest = tmp_path / "dataset.json"
-    assert run("train", "--network", "cnn", "--data", manifest, "--out", tmp_path / "runs", *TINY) == 1
+    assert run("train", "--network", "cnn", "--data", manifest, "--out", tmp_path / "runs", *REFERENCE) == 1
     assert_one_line(capsys, "SMOTE needs at least 6")
 
 
@@ -305,7 +414,7 @@ def test_process_says_a_mistake_in_one_line(manifest, tmp_path):
 
 def test_interrupted_process_says_how_to_go_on(manifest, tmp_path, capsys):
     """Ctrl+C after the second epoch; the same command then begins with the next one."""
-    arguments = ["train", "--network", "cnn", "--data", manifest, "--out", tmp_path, *TINY]
+    arguments = ["train", "--network", "cnn", "--data", manifest, "--out", tmp_path, *REFERENCE]
     with subprocess.Popen(
         command(*arguments[:-1], "epochs=1000"),
         cwd=ROOT,
@@ -324,10 +433,10 @@ def test_interrupted_process_says_how_to_go_on(manifest, tmp_path, capsys):
     assert said[-1] == "Interrupted. The same command goes on: a training from its last finished epoch.\n"
     assert not [line for line in said if "Traceback" in line]
 
-    done = json.loads((tmp_path / "cnn" / "history.json").read_text())
+    done = json.loads((tmp_path / "cnn" / "seed-0" / "history.json").read_text())
     assert len(done) >= 2
-    assert not (tmp_path / "cnn" / "run.json").exists()
+    assert not (tmp_path / "cnn" / "seed-0" / "run.json").exists()
     assert run(*arguments[:-1], f"epochs={len(done) + 1}") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if " epoch " in line]
     assert [line.split(":")[0] for line in lines] == [f"cnn epoch {len(done) + 1}/{len(done) + 1}"]
-    assert json.loads((tmp_path / "cnn" / "history.json").read_text())[: len(done)] == done
+    assert json.loads((tmp_path / "cnn" / "seed-0" / "history.json").read_text())[: len(done)] == done

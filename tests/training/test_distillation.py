@@ -1,0 +1,84 @@
+"""A pupil learns from the teacher's answer to the very view that it is shown."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from pneumo.backend import load_tensorflow
+from training.augment import Augmentation
+from training.balance import Balanced
+from training.cli import main
+from training.errors import TrainingError
+from training.recipes import TEACHER, Distilled, Robust, Teaching
+
+load_tensorflow()
+
+from training.fit import RUN, Teacher, batches  # noqa: E402
+from training.runs import Study  # noqa: E402
+
+SMALL = {"input_size": 32, "filters": (4, 4, 4, 4, 4), "epochs": 1, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def teacher(manifest, segmenter, tmp_path_factory):
+    """A real EfficientNet-Lite0, trained for one epoch."""
+    folder = tmp_path_factory.mktemp("teacher") / "seed-0"
+    Study(manifest, segmenter).run(TEACHER, "teaching", Teaching(**SMALL), folder)
+    return folder
+
+
+def drawn(recipe: Robust, teacher=None, masks: bool = False):
+    generator = np.random.default_rng(3)
+    images = generator.integers(0, 256, (8, 32, 32, *([2] if masks else [])), np.uint8)
+    return next(batches(Balanced(images, np.arange(8, dtype=np.uint8) % 2), recipe, 0, teacher))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_labels_are_mixed_with_the_teachers_answers(share):
+    shown = []
+
+    def teach(inputs):
+        shown.append(inputs)
+        return np.full((len(inputs), 1), 0.9, np.float32)
+
+    recipe = Distilled(**SMALL, augmentation=Augmentation(flip=True), distillation=share)
+    inputs, targets = drawn(recipe, Teacher(teach, ""))
+    assert shown[0] is inputs
+    plain = drawn(Robust(**SMALL, augmentation=Augmentation(flip=True)))
+    assert np.array_equal(inputs, plain[0])
+    assert targets == pytest.approx((1 - share) * plain[1] + share * 0.9, abs=1e-6)
+
+
+def test_what_has_no_lungs_is_not_taught():
+    recipe = Distilled(**SMALL, augmentation=Augmentation(blind=1.0))
+    teacher = Teacher(lambda inputs: np.ones((len(inputs), 1), np.float32), "")
+    _, targets = drawn(recipe, teacher, masks=True)
+    assert targets == pytest.approx(np.full((8, 1), 0.5))
+
+
+def test_pupil_of_a_real_teacher_differs_from_one_without(manifest, segmenter, teacher, tmp_path):
+    study = Study(manifest, segmenter, teacher)
+    losses = []
+    for name, recipe in (("distilled", Distilled(**SMALL)), ("robust", Robust(**SMALL))):
+        study.run("cnn", name, recipe, tmp_path / name)
+        losses.append(json.loads((tmp_path / name / "history.json").read_text())[0]["loss"])
+    assert losses[0] != losses[1]
+    assert json.loads((tmp_path / "distilled" / RUN).read_text())["recipe"]["distillation"] == 0.5
+
+
+def test_teacher_must_see_what_its_pupil_sees(manifest, segmenter, teacher, tmp_path):
+    study = Study(manifest, segmenter, teacher)
+    with pytest.raises(TrainingError, match="input_size is 32, that of the recipe 48"):
+        study.run("cnn", "distilled", Distilled(**SMALL | {"input_size": 48}), tmp_path)
+
+
+def test_absent_teacher(manifest, segmenter, tmp_path, capsys):
+    command = ["train", "--recipe", "distilled", "--network", "cnn", "--data", str(manifest), "--lungs", str(segmenter)]
+    settings = ["--set", *(f"{name}={value}" for name, value in SMALL.items())]
+    assert main([*command, *settings, "--teacher", str(tmp_path / "none"), "--out", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert "needs the run of a teacher" in message
+    assert "Traceback" not in message

@@ -1,0 +1,40 @@
+"""Batch normalisation in one fused kernel while training: the same network, faster on a CPU."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Keras's batch normalisation of feature maps, in TensorFlow's fused kernel where it trains.
+
+    Keras composes it of single operations, each of which walks through the whole feature map. Results differ by
+    rounding alone. Networks are saved with Keras's own layer.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalise feature maps of shape (batch, rows, columns, filters)."""
+        if not (training and self.trainable) or mask is not None or len(inputs.shape) != 4:
+            return super().call(inputs, training=training, mask=mask)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
+        )
+        # The kernel gives the unbiased variance; Keras keeps the biased one.
+        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), variance.dtype)
+        variance *= tf.maximum(count - 1, 1) / count
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + value * (1 - self.momentum))
+        return outputs
+
+
+def fused(model: keras.Model) -> keras.Model:
+    """Copy a Functional model, its weights included, with every batch normalisation fused."""
+
+    def copy(layer: keras.Layer) -> keras.Layer:
+        kind = FusedBatchNormalization if type(layer) is keras.layers.BatchNormalization else type(layer)
+        return kind.from_config(layer.get_config())
+
+    twin = keras.models.clone_model(model, clone_function=copy)
+    twin.set_weights(model.get_weights())
+    return twin
