@@ -1,11 +1,12 @@
 """The ablation: which framing, balance and defence the default recipe takes, decided on held-out images alone.
 
 The rule, fixed before any run: the held-out images are two sets, patients at random and a block of consecutive
-patients. On each, `clean` is the ROC AUC, `stressed` the lowest ROC AUC under any of `batteries.STRESSES`, and
-`blind` the distance of the ROC AUC with the lungs black from one half. The score of a cell is the mean over both sets
-and all seeds of (clean + stressed) / 2 - blind / 10: a tenth of AUC won without lungs weighs as much as one hundredth
-won with them. The highest score wins. Weights are averaged, and the rate follows a cosine, in every cell, so that no
-single epoch decides.
+patients. On each, `clean` is the ROC AUC, `stressed` the lowest ROC AUC under any of `batteries.STRESSES`, `alone` the
+ROC AUC with all but the lungs black, and `blind` the distance of the ROC AUC with the lungs black from one half. The
+score of a cell is the mean over both sets and all seeds of (clean + stressed + alone) / 3 - blind / 10: what is read
+off the lungs alone weighs as much as what is read off the radiograph, and a tenth of AUC won without lungs as much as
+one hundredth won with them. The highest score wins. Weights are averaged, and the rate follows a cosine, in every
+cell, so that no single epoch decides.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ def held_out_scores(views: Views, answers: dict[str, np.ndarray]) -> dict[str, A
     Returns
     -------
     dict
-        `score`, and by split `clean`, `stressed` and `blind`, the last None where no lungs are known.
+        `score`, and by split `clean`, `stressed`, `alone` and `blind`, the last two None where no lungs are known.
     """
     splits = np.array([image.split for image in views.images])
     result: dict[str, Any] = {}
@@ -173,9 +173,11 @@ def held_out_scores(views: Views, answers: dict[str, np.ndarray]) -> dict[str, A
         part = splits == split
         areas = {title: float(roc_auc_score(views.labels[part], answer[part])) for title, answer in answers.items()}
         clean, worst = areas["clean"], min(areas[title] for title in STRESSES)
+        alone = areas.get("all but the lungs black")
         blind = abs(areas["lungs black"] - 0.5) if "lungs black" in areas else None
-        total += (clean + worst) / 2 - (blind or 0.0) / 10
-        result[split] = {"clean": clean, "stressed": worst, "blind": blind}
+        wanted = [area for area in (clean, worst, alone) if area is not None]
+        total += float(np.mean(wanted)) - (blind or 0.0) / 10
+        result[split] = {"clean": clean, "stressed": worst, "alone": alone, "blind": blind}
     return {"score": total / len(HELD_OUT_SPLITS), **result}
 
 
