@@ -149,6 +149,14 @@ def needs_lungs(framing: str) -> bool:
     return framing in ("lungs", "lungs_alone")
 
 
+def beyond(framing: str) -> int | None:
+    """What `cut` is to show beyond the film; where the lungs alone are shown, their mean takes its place.
+
+    Where the film ends must not show in a crop: the lungs of one class reach its edge more often.
+    """
+    return None if framing == "lungs" else 0
+
+
 def cut(raster: np.ndarray, box: Box, size: int, outside: int | None = 0) -> np.ndarray:
     """Show a box of a raster as a square, in one bilinear interpolation.
 
@@ -219,8 +227,7 @@ def show(
     -------
     numpy.ndarray of uint8, shape (size, size)
     """
-    # Where the film ends must not show: the lungs of one class reach its edge more often.
-    outside = None if framing == "lungs" else 0
+    outside = beyond(framing)
     if framing == "lungs_alone" and lungs is not None and lungs.found:
         raster, outside = hide_outside(raster, lungs)
     return cut(raster, frame(framing, aspect, lungs).grown(around), size, outside)

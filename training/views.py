@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pneumo.framing import cut, frame, needs_lungs, show
+from pneumo.framing import beyond, cut, frame, needs_lungs, show
 from pneumo.lungs import Lungs, Segmenter, lungs_of
 from training.dataset import Image, load_rasters
 from training.fit import Images
@@ -81,7 +81,7 @@ class Views:
             result[index, ..., 0] = show(raster, framing, image.aspect, lungs, side, around)
             if lungs:
                 box = frame(framing, image.aspect, lungs).grown(around)
-                result[index, ..., 1] = cut(lungs.mask.astype(np.uint8) * 255, box, side)
+                result[index, ..., 1] = cut(lungs.mask.astype(np.uint8) * 255, box, side, beyond(framing))
         return result if masks else np.ascontiguousarray(result[..., 0])
 
     def _lungs(self, index: int) -> Lungs | None:

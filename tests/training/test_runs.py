@@ -190,6 +190,9 @@ GOOD, POOR, INVERTED, CHANCE = [0.1, 0.2, 0.8, 0.9], [0.1, 0.5, 0.4, 0.9], [0.9,
         ({"clean": GOOD, "lungs_black": INVERTED}, 0.95),
         # Other shortcuts are shown, not weighed.
         ({"clean": GOOD, "lungs_black": CHANCE, "lungs_gray": GOOD}, 1.0),
+        # The lungs alone weigh as much as the whole.
+        ({"clean": GOOD, "all_but_the_lungs_black": GOOD, "lungs_black": CHANCE}, 1.0),
+        ({"clean": GOOD, "all_but_the_lungs_black": CHANCE, "lungs_black": CHANCE}, 2.5 / 3),
     ],
 )
 def test_score_by_hand(answers, score):
