@@ -31,7 +31,7 @@ app: install
 	GRADIO_SERVER_PORT=$(PORT) .venv/bin/python app.py
 
 test: develop
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 check: develop
 	.venv/bin/ruff check .

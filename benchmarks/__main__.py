@@ -1,9 +1,13 @@
 """Entry of `python -m benchmarks`."""
 
 import argparse
+from pathlib import Path
 
+from benchmarks.examine import examine
 from benchmarks.lungs import lungs
+from benchmarks.saliency import saliency
 from benchmarks.startup import startup
+from pneumo.bundle import EMBEDDED, SALIENCY
 
 
 def main() -> None:
@@ -12,12 +16,25 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
     command = commands.add_parser("startup", help="from the start of the program to the page and to the first answer")
     command.add_argument("--repeats", type=int, default=5)
-    command.set_defaults(run=lambda options: startup(options.repeats))
+    command.set_defaults(run=startup)
     command = commands.add_parser("lungs", help="to find the lungs of one radiograph")
     command.add_argument("--repeats", type=int, default=200)
-    command.set_defaults(run=lambda options: lungs(options.repeats))
-    options = parser.parse_args()
-    options.run(options)
+    command.set_defaults(run=lungs)
+    command = commands.add_parser("saliency", help="how far each saliency method can be believed")
+    command.add_argument("--images", type=int, default=100)
+    command.add_argument("--split", choices=("held out", "test"), default="held out")
+    command.add_argument("--data", type=Path, default=Path("runs/data/dataset.json"))
+    command.add_argument(
+        "--masks", type=Path, help="lung masks that people drew (default: as the segmenter finds them)"
+    )
+    command.add_argument("--runs", type=Path, default=Path("runs/robust"))
+    command.add_argument("--out", type=Path, default=EMBEDDED / SALIENCY)
+    command.set_defaults(run=saliency)
+    command = commands.add_parser("examine", help="to examine one radiograph: predictions and heatmaps")
+    command.add_argument("--repeats", type=int, default=200)
+    command.set_defaults(run=examine)
+    options = vars(parser.parse_args())
+    options.pop("run")(**options)
 
 
 main()

@@ -151,17 +151,21 @@ class Classifier:
         BundleError
             If a network's output is no probability.
         """
-        predictions = {}
-        for name, network in self.bundle.networks.items():
-            inputs = prepared.inputs(network.framing, network.scaling, network.input_size)
-            probability = float(self.probability(name, inputs)[0])
-            if not 0 <= probability <= 1:
-                raise BundleError(
-                    f"A probability must lie between 0 and 1; {name} gave {probability}. "
-                    "The network is damaged: make or copy the bundle again."
-                )
-            predictions[name] = Prediction(probability, _threshold(network.thresholds, operating_point))
-        return predictions
+        return {name: self.predict_one(name, prepared, operating_point) for name in self.bundle.networks}
+
+    def predict_one(
+        self, name: str, prepared: Prepared, operating_point: str | float = OPERATING_POINTS[0]
+    ) -> Prediction:
+        """One network's prediction; arguments and errors as `predict`."""
+        network = self.bundle.networks[name]
+        inputs = prepared.inputs(network.framing, network.scaling, network.input_size)
+        probability = float(self.probability(name, inputs)[0])
+        if not 0 <= probability <= 1:
+            raise BundleError(
+                f"A probability must lie between 0 and 1; {name} gave {probability}. "
+                "The network is damaged: make or copy the bundle again."
+            )
+        return Prediction(probability, _threshold(network.thresholds, operating_point))
 
     def together(
         self, predictions: dict[str, Prediction], operating_point: str | float = OPERATING_POINTS[0]

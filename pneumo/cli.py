@@ -17,11 +17,12 @@ from typing import Any, Protocol, TextIO
 from pneumo.bundle import LOCATION_VARIABLE, OPERATING_POINTS, load_bundle
 from pneumo.classifier import JointPrediction, Prediction, parse_operating_point
 from pneumo.errors import PneumoError, UnknownNameError, UnreadableRadiograph
-from pneumo.examination import DISCLAIMER, Examination, Examiner
+from pneumo.examination import COVERS, DECIDED, DISCLAIMER, HOTTEST, TARGETS, Examination, Examiner
+from pneumo.methods import DEFAULT_METHOD, METHODS
 from pneumo.radiograph import SUFFIXES, Radiograph, read_radiograph
 from pneumo.render import encode_png, overlay
 from pneumo.report import probability
-from pneumo.saliency import DEFAULT_METHOD, METHODS, HeatStatus
+from pneumo.saliency import HeatStatus
 from pneumo.zoo import architecture
 
 CALIBRATED = (
@@ -78,7 +79,16 @@ def _parser() -> argparse.ArgumentParser:
         help="from which probability on a network calls pneumonia: screening misses fewer pneumonias and gives more "
         f"false alarms; a number between 0 and 1 is taken for all networks (default: {OPERATING_POINTS[0]})",
     )
-    predict.add_argument("--saliency", choices=METHODS, help=f"heatmap method (default with --out: {DEFAULT_METHOD})")
+    predict.add_argument("--saliency", choices=METHODS, help=f"heatmap method (default if needed: {DEFAULT_METHOD})")
+    predict.add_argument(
+        "--target", choices=TARGETS, default=DECIDED, help=f"class to explain (default: {DECIDED}, by each network)"
+    )
+    predict.add_argument(
+        "--cover",
+        choices=list(filter(None, COVERS)),
+        default="",
+        help=f"cover a lung zone and ask again; {HOTTEST}: that of each network's own map",
+    )
     predict.add_argument("--out", type=Path, metavar="DIR", help="write the radiographs with their heatmaps here")
     predict.set_defaults(run=_predict)
     return parser
@@ -108,7 +118,8 @@ def _predict(options: argparse.Namespace) -> int:
             f"--models takes names of networks; received {options.models!r}. Name one, or leave it out."
         )
     operating_point = parse_operating_point(options.operating_point)
-    method = options.saliency or (DEFAULT_METHOD if options.out else None)
+    explains = options.out or options.cover == HOTTEST or options.target != DECIDED
+    method = options.saliency or (DEFAULT_METHOD if explains else None)
     examiner = Examiner(load_bundle(options.bundle, names), method)
     pictures = _Pictures(options.out) if options.out else None
     writer = _WRITERS[options.format](sys.stdout, tuple(examiner.bundle.networks), operating_point)
@@ -117,7 +128,9 @@ def _predict(options: argparse.Namespace) -> int:
         file = str(path)
         answer: Examination | _Refusal
         try:
-            answer = examination = examiner.examine(_read(path), operating_point)
+            answer = examination = examiner.examine(
+                _read(path), operating_point, target=options.target, cover=options.cover
+            )
             if pictures:
                 pictures.write(path, examination)
         except PneumoError as error:
@@ -218,7 +231,7 @@ class _CsvWriter:
         row["warnings"] = " ".join(record["warnings"])
         predictions: dict[str, Any] = {**record["networks"], "together": record["together"] or {}}
         for name, entry in predictions.items():
-            row |= {f"{name}.{field}": value for field, value in entry.items() if field != "saliency"}
+            row |= {f"{name}.{field}": value for field, value in entry.items() if field not in ("saliency", "covered")}
         self._writer.writerow(row)
 
     def close(self) -> None:
@@ -243,7 +256,8 @@ class _TableWriter:
             return
         cells = [*answer.predictions.values(), answer.together]
         self._rows.append((file, [_cell(cell) if cell else "-" for cell in cells]))
-        self._notes += [f"{file}: {warning}" for warning in answer.warnings]
+        covered = [f"{architecture(name).title}: {item.words}" for name, item in answer.coverings.items()]
+        self._notes += [f"{file}: {note}" for note in (*answer.warnings, *covered)]
 
     def close(self) -> None:
         table = [("file", self._titles), *self._rows]

@@ -2,97 +2,74 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from typing_extensions import TypedDict
+import numpy as np
 
 from pneumo.bundle import OPERATING_POINTS, Bundle
 from pneumo.classifier import Classifier, JointPrediction, Prediction, parse_operating_point
-from pneumo.evidence import Evidence, disagreement, evidence_of
-from pneumo.lungs import Lungs
+from pneumo.cover import covered
+from pneumo.errors import UnknownNameError
+from pneumo.evidence import Evidence, disagreement, evidence_of, zone_words
+from pneumo.framing import Prepared
+from pneumo.lungs import ZONES, Lungs
+from pneumo.methods import DEFAULT_METHOD
 from pneumo.radiograph import Radiograph
+from pneumo.records import (
+    ExaminationRecord,
+    NetworkRecord,
+    covered_record,
+    joint_record,
+    lungs_record,
+    prediction_record,
+    saliency_record,
+)
 from pneumo.report import percent, probability
-from pneumo.saliency import DEFAULT_METHOD, Explainer, Heatmap, HeatStatus
+from pneumo.saliency import Explainer, Heatmap
+from pneumo.sanity import SanityCheck, SanityChecker
 from pneumo.zoo import CLASS_NAMES, architecture
 
 DISCLAIMER = "For research and teaching, not for diagnosis."
 """What every output says."""
+DECIDED = "decided"
+"""Names, as a class to explain, the one that each network decided."""
+TARGETS = (DECIDED, *CLASS_NAMES)
+"""What `Examiner.examine` takes as a class to explain."""
+HOTTEST = "hottest"
+"""Names, as a region to cover, the zone with most of the heat of each network's own map."""
+COVERS = ("", HOTTEST, *ZONES)
+"""What `Examiner.examine` takes, by name, as a region to cover; "" for none."""
+PAINTED = "painted"
+"""Name of a covered region that a visitor painted."""
 _ALL_WORDS = {2: "Both", 3: "All three"}
 
 
-class PredictionRecord(TypedDict):
-    """A `Prediction` as JSON: probability and threshold 0 to 1, decision a class name."""
+@dataclass(frozen=True, slots=True)
+class Covering:
+    """What one network says of a radiograph of which a region is covered.
 
-    probability: float
-    threshold: float
-    decision: str
-
-
-class SaliencyRecord(TypedDict):
-    """A `Heatmap` as JSON.
-
-    `peak` is a share of the network's fixed scale, null if the map is not finite; what follows is its `Evidence`, null
-    where there is none.
+    Attributes
+    ----------
+    region : str
+        One of `pneumo.lungs.ZONES`, or "painted".
+    mask : numpy.ndarray of bool, shape (224, 224)
+        The region on the raster of `pneumo.framing.to_raster`.
+    before, after : Prediction
     """
 
-    method: str
-    target: str
-    status: str
-    peak: float | None
-    share_in_lungs: float | None
-    chance: float | None
-    zones: dict[str, float] | None
-    peak_at: list[float] | None
-    peak_zone: str | None
-    words: str
+    region: str
+    mask: np.ndarray = field(repr=False)
+    before: Prediction
+    after: Prediction
 
-
-class NetworkRecord(PredictionRecord):
-    """What one network says, as JSON; `saliency` is null where no heatmap was asked for."""
-
-    saliency: SaliencyRecord | None
-
-
-class JointRecord(PredictionRecord):
-    """A `JointPrediction` as JSON."""
-
-    uncertain: bool
-
-
-class LungsRecord(TypedDict):
-    """Where the lungs are, as JSON: `box` is left, top, right, bottom as shares of width and height, or null."""
-
-    found: bool
-    reason: str
-    share: float
-    box: list[float] | None
-
-
-class AgreementRecord(TypedDict):
-    """How many of the networks call pneumonia, as JSON."""
-
-    calling_pneumonia: int
-    networks: int
-    unanimous: bool
-
-
-class ExaminationRecord(TypedDict):
-    """An `Examination` as JSON.
-
-    `operating_point` is the name of one, or "custom"; `together` is null unless all networks of the bundle were
-    asked; `lungs` is null if no network asks for them.
-    """
-
-    file: str
-    operating_point: str
-    networks: dict[str, NetworkRecord]
-    together: JointRecord | None
-    lungs: LungsRecord | None
-    agreement: AgreementRecord
-    summary: str
-    warnings: list[str]
+    @property
+    def words(self) -> str:
+        """What covering did, in one sentence."""
+        place = "painted region" if self.region == PAINTED else zone_words(self.region)
+        change = f"{probability(self.before.probability)} becomes {probability(self.after.probability)}"
+        still = "still " if self.after.decision == self.before.decision else ""
+        return f"With the {place} covered, {change}: {still}{self.after.decision}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +82,9 @@ class Examination:
     predictions : dict of str to Prediction
         By network.
     heatmaps : dict of str to Heatmap
-        By network, for the class that it decided; empty if none were asked for.
+        By network, for the class that it decided unless one was named; empty if none were asked for.
+    coverings : dict of str to Covering
+        By network; empty if nothing was to be covered, without a network whose map has no hottest zone.
     together : JointPrediction or None
         The mean of all networks of the bundle; None if some were left out.
     operating_point : str or float
@@ -127,6 +106,7 @@ class Examination:
     lungs: Lungs | None = None
     notices: tuple[str, ...] = ()
     precedents: dict | None = None
+    coverings: dict[str, Covering] = field(default_factory=dict)
 
     @property
     def heat_evidence(self) -> dict[str, Evidence | None]:
@@ -185,7 +165,7 @@ class Examination:
         if self.together is not None and self.together.uncertain:
             found.append(uncertain_words(self.together))
         for name, heatmap in self.heatmaps.items():
-            if text := heat_words(heatmap):
+            if text := heatmap.status_words:
                 found.append(f"{architecture(name).title}: {text}")
         return (*found, *self.heat_warnings)
 
@@ -212,8 +192,9 @@ class Examination:
         found = self.heat_evidence
         networks: dict[str, NetworkRecord] = {
             name: {
-                **_prediction_record(prediction),
-                "saliency": _saliency_record(self.heatmaps.get(name), found.get(name)),
+                **prediction_record(prediction),
+                "saliency": saliency_record(self.heatmaps.get(name), found.get(name)),
+                "covered": covered_record(self.coverings.get(name)),
             }
             for name, prediction in self.predictions.items()
         }
@@ -221,8 +202,8 @@ class Examination:
             "file": self.radiograph.name,
             "operating_point": self.operating_point if isinstance(self.operating_point, str) else "custom",
             "networks": networks,
-            "together": _joint_record(self.together),
-            "lungs": _lungs_record(self.lungs),
+            "together": joint_record(self.together),
+            "lungs": lungs_record(self.lungs),
             "agreement": {
                 "calling_pneumonia": len(self.calling_pneumonia),
                 "networks": len(self.predictions),
@@ -240,7 +221,7 @@ class Examiner:
     ----------
     bundle : Bundle
     saliency : str or None
-        Method of the heatmaps, one of `pneumo.saliency.METHODS`; None for none.
+        Method of the heatmaps, one of `pneumo.methods.METHODS`; None for none.
 
     Raises
     ------
@@ -251,9 +232,20 @@ class Examiner:
     def __init__(self, bundle: Bundle, saliency: str | None = DEFAULT_METHOD) -> None:
         self.bundle = bundle
         self._classifier = Classifier(bundle)
-        self._explainer = Explainer(bundle, saliency) if saliency else None
+        self._method = saliency
+        self._explainers: dict[str, Explainer] = {}
+        self._checkers: dict[str, SanityChecker] = {}
+        if saliency:
+            self._explainer(saliency)
 
-    def examine(self, radiograph: Radiograph, operating_point: str | float = OPERATING_POINTS[0]) -> Examination:
+    def examine(
+        self,
+        radiograph: Radiograph,
+        operating_point: str | float = OPERATING_POINTS[0],
+        method: str | None = None,
+        target: str = DECIDED,
+        cover: str | np.ndarray = "",
+    ) -> Examination:
         """Predict, explain each decision, and compare the networks.
 
         Parameters
@@ -261,25 +253,40 @@ class Examiner:
         radiograph : Radiograph
         operating_point : str or float
             One of `pneumo.bundle.OPERATING_POINTS`, or a threshold between 0 and 1 for all networks and their mean.
+        method : str, optional
+            One of `pneumo.methods.METHODS`. Default: that of this examiner.
+        target : str
+            The class to explain, one of `TARGETS`.
+        cover : str or numpy.ndarray of bool, shape (224, 224)
+            What to cover and ask the networks again: one of `COVERS`, or a painted region on the raster of
+            `pneumo.framing.to_raster`.
 
         Raises
         ------
         UnknownNameError
-            If there is no such operating point.
+            If there is no such operating point, method or class, or nothing of that name to cover.
         """
         operating_point = parse_operating_point(operating_point)
+        method = method or self._method
+        for kind, name, known in (("class to explain", target, TARGETS), ("region to cover", cover, COVERS)):
+            if isinstance(name, str) and name not in known:
+                raise UnknownNameError(
+                    f"A {kind} must be one of {', '.join(filter(None, known))}; received {name!r}. Correct the name."
+                )
+        explainer = self._explainer(method) if method else None
         prepared = self.bundle.prepare(radiograph)
         predictions = self._classifier.predict(prepared, operating_point)
         heatmaps = {}
-        if self._explainer:
+        if explainer:
             heatmaps = {
-                name: self._explainer.explain(name, prepared, prediction.decision)
+                name: explainer.explain(name, prepared, prediction.decision if target == DECIDED else target)
                 for name, prediction in predictions.items()
             }
         together = self._classifier.together(predictions, operating_point)
         examination = Examination(
             radiograph, predictions, heatmaps, together, operating_point, prepared.lungs, self.bundle.notices
         )
+        examination = replace(examination, coverings=self._cover(examination, prepared, cover))
         test = self.bundle.manifest["together"].get("test") if together else None
         # How often such an answer was right was counted at the default operating point alone.
         if test is None or operating_point != OPERATING_POINTS[0]:
@@ -291,6 +298,40 @@ class Examiner:
         }
         return replace(examination, precedents=precedents)
 
+    def sanity(self, radiograph: Radiograph, method: str = DEFAULT_METHOD, target: str = DECIDED) -> list[SanityCheck]:
+        """Explain the same by networks with random weights; arguments and errors as `examine`."""
+        if method not in self._checkers:
+            self._checkers[method] = SanityChecker(self.bundle, method)
+        prepared = self.bundle.prepare(radiograph)
+        targets = {
+            name: prediction.decision if target == DECIDED else target
+            for name, prediction in self._classifier.predict(prepared).items()
+        }
+        return self._checkers[method].check(prepared, targets)
+
+    def _explainer(self, method: str) -> Explainer:
+        if method not in self._explainers:
+            self._explainers[method] = Explainer(self.bundle, method)
+        return self._explainers[method]
+
+    def _cover(self, examination: Examination, prepared: Prepared, cover: str | np.ndarray) -> dict[str, Covering]:
+        if isinstance(cover, str) and (not cover or prepared.lungs is None or not prepared.lungs.found):
+            return {}
+        regions: dict[str, tuple[str, np.ndarray]] = {}
+        if not isinstance(cover, str):
+            regions = dict.fromkeys(examination.predictions, (PAINTED, cover))
+        elif prepared.lungs:
+            zones = prepared.lungs.zones()
+            chosen = dict.fromkeys(examination.predictions, cover)
+            if cover == HOTTEST:
+                chosen = {name: found.main_zone for name, found in examination.heat_evidence.items() if found}
+            regions = {name: (zone, zones[zone]) for name, zone in chosen.items()}
+        coverings = {}
+        for name, (region, mask) in regions.items():
+            again = self._classifier.predict_one(name, covered(prepared, mask), examination.operating_point)
+            coverings[name] = Covering(region, mask, examination.predictions[name], again)
+        return coverings
+
 
 def uncertain_words(together: JointPrediction) -> str:
     """Why the three together are uncertain, in one sentence."""
@@ -300,52 +341,6 @@ def uncertain_words(together: JointPrediction) -> str:
     )
 
 
-def heat_words(heatmap: Heatmap) -> str:
-    """Why a heatmap is not drawn, in one sentence; "" if it is."""
-    if heatmap.status is HeatStatus.EMPTY:
-        return f"no positive evidence for {heatmap.target} was found, so no heatmap is drawn."
-    if heatmap.status is HeatStatus.NOT_FINITE:
-        return "the heatmap has values that are not finite, so none is drawn."
-    return ""
-
-
 def _titles(names: Iterable[str]) -> str:
     titles = [architecture(name).title for name in names]
     return " and ".join(filter(None, (", ".join(titles[:-1]), titles[-1])))
-
-
-def _prediction_record(prediction: Prediction) -> PredictionRecord:
-    return {
-        "probability": round(prediction.probability, 6),
-        "threshold": round(prediction.threshold, 6),
-        "decision": prediction.decision,
-    }
-
-
-def _joint_record(together: JointPrediction | None) -> JointRecord | None:
-    return {**_prediction_record(together), "uncertain": together.uncertain} if together else None
-
-
-def _lungs_record(lungs: Lungs | None) -> LungsRecord | None:
-    if lungs is None:
-        return None
-    box = [round(edge, 4) for edge in dataclasses.astuple(lungs.box)] if lungs.found else None
-    return {"found": lungs.found, "reason": lungs.reason, "share": round(lungs.share, 4), "box": box}
-
-
-def _saliency_record(heatmap: Heatmap | None, evidence: Evidence | None) -> SaliencyRecord | None:
-    if heatmap is None:
-        return None
-    peak = heatmap.peak
-    return {
-        "method": heatmap.method,
-        "target": heatmap.target,
-        "status": str(heatmap.status),
-        "peak": None if peak is None else round(peak, 6),
-        "share_in_lungs": round(evidence.share_in_lungs, 4) if evidence else None,
-        "chance": round(evidence.chance, 4) if evidence else None,
-        "zones": {name: round(share, 4) for name, share in evidence.zones.items()} if evidence else None,
-        "peak_at": [round(place, 4) for place in evidence.peak] if evidence else None,
-        "peak_zone": evidence.peak_zone if evidence else None,
-        "words": evidence.words if evidence else heat_words(heatmap),
-    }

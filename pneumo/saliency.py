@@ -1,8 +1,8 @@
-"""Heatmaps by name: one interface, one method each."""
+"""Heatmaps: one interface to every method and network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -12,11 +12,8 @@ import numpy as np
 from pneumo.bundle import Bundle
 from pneumo.errors import BundleError, UnknownNameError
 from pneumo.framing import Box, Prepared
-from pneumo.zoo import CLASS_NAMES, SALIENCY_LAYER
-
-DEFAULT_METHOD = "hirescam"
-"""The method where none is named."""
-_Explain = Callable[[np.ndarray, str], np.ndarray]
+from pneumo.methods import DEFAULT_METHOD, METHODS
+from pneumo.zoo import CLASS_NAMES
 
 
 class HeatStatus(StrEnum):
@@ -34,11 +31,11 @@ class Heatmap:
     Attributes
     ----------
     method : str
-        One of `METHODS`.
+        One of `pneumo.methods.METHODS`.
     target : str
         The class explained, one of `pneumo.zoo.CLASS_NAMES`.
     values : numpy.ndarray of float32, shape (rows, columns)
-        Raw evidence, 0 or more, in units of the logit.
+        Raw evidence, 0 or more, in units of the method.
     box : Box
         What of the radiograph it covers; elsewhere the network saw nothing.
     scale : float
@@ -65,6 +62,15 @@ class Heatmap:
             return None
         return float(self.values.max(initial=0)) / self.scale
 
+    @property
+    def status_words(self) -> str:
+        """Why it is not drawn, in one sentence; "" if it is."""
+        if self.status is HeatStatus.EMPTY:
+            return f"no positive evidence for {self.target} was found, so no heatmap is drawn."
+        if self.status is HeatStatus.NOT_FINITE:
+            return "the heatmap has values that are not finite, so none is drawn."
+        return ""
+
     def placed(self, width: int, height: int) -> np.ndarray:
         """The map where it lies on the radiograph.
 
@@ -76,7 +82,7 @@ class Heatmap:
         Returns
         -------
         numpy.ndarray of float32, shape (height, width)
-            Evidence in units of the logit; 0 outside of the box.
+            Evidence; 0 outside of the box.
         """
         left, right = round(self.box.left * width), round(self.box.right * width)
         top, bottom = round(self.box.top * height), round(self.box.bottom * height)
@@ -96,7 +102,7 @@ class Explainer:
     ----------
     bundle : Bundle
     method : str
-        One of `METHODS`.
+        One of `pneumo.methods.METHODS`.
 
     Raises
     ------
@@ -120,7 +126,7 @@ class Explainer:
         self.method = method
         self._bundle = bundle
         make = METHODS[method].make
-        self._explain = {name: make(network.model) for name, network in bundle.networks.items()}
+        self._explain = {name: make(network) for name, network in bundle.networks.items()}
 
     def explain(self, name: str, prepared: Prepared, target: str) -> Heatmap:
         """Explain one network's output for one class.
@@ -149,101 +155,24 @@ class Explainer:
                     f"A {kind} must be one of {', '.join(known)}; received {value!r}. Correct the name."
                 )
         network = self._bundle.networks[name]
-        inputs = prepared.inputs(network.framing, network.scaling, network.input_size)
-        values = self.evidence(name, inputs, target)[0]
+        values = self.evidence(name, [prepared], target)[0]
         scale = network.heat_scale[self.method][target]
         return Heatmap(self.method, target, values, prepared.box(network.framing), scale)
 
-    def evidence(self, name: str, inputs: np.ndarray, target: str) -> np.ndarray:
-        """Raw maps of many inputs of a network at once.
+    def evidence(self, name: str, prepared: Sequence[Prepared], target: str) -> np.ndarray:
+        """Raw maps of many radiographs at once.
 
         Parameters
         ----------
         name : str
             A network of the bundle.
-        inputs : numpy.ndarray of float32, shape (n, input_size, input_size, 1)
-            By `Prepared.inputs`.
+        prepared : sequence of Prepared
         target : str
             One of `pneumo.zoo.CLASS_NAMES`.
 
         Returns
         -------
         numpy.ndarray of float32, shape (n, rows, columns)
-            Evidence for the class, 0 or more, in units of the logit.
+            Evidence for the class, 0 or more, over the box that the network sees.
         """
-        return self._explain[name](inputs, target)
-
-
-_SIGNS = {label: 1.0 if label == CLASS_NAMES[1] else -1.0 for label in CLASS_NAMES}
-"""The logit is that of pneumonia: evidence for NORMAL is evidence that lowers it. It is the logit that is explained,
-because the gradient of the sigmoid vanishes where a network is sure."""
-
-
-def _gradcam(model) -> _Explain:
-    from tf_keras_vis.gradcam import Gradcam
-    from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
-
-    gradcam = Gradcam(model, model_modifier=ReplaceToLinear(), clone=True)
-
-    def explain(inputs: np.ndarray, target: str) -> np.ndarray:
-        maps = gradcam(
-            lambda output: _SIGNS[target] * output[:, 0],
-            inputs,
-            penultimate_layer=SALIENCY_LAYER,
-            seek_penultimate_conv_layer=False,
-            expand_cam=False,
-            normalize_cam=False,
-        )
-        return np.asarray(maps, np.float32)
-
-    return explain
-
-
-def _hirescam(model) -> _Explain:
-    import keras
-    import tensorflow as tf
-
-    last = model.layers[-1]
-    probe = keras.Model(model.inputs, [model.get_layer(SALIENCY_LAYER).output, last.input])
-
-    @tf.function(input_signature=[tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)])
-    def contributions(inputs):
-        with tf.GradientTape() as tape:
-            features, hidden = probe(inputs, training=False)
-            logit = tf.matmul(hidden, last.kernel.value) + last.bias.value
-        return tf.reduce_sum(features * tape.gradient(logit, features), axis=-1)
-
-    def explain(inputs: np.ndarray, target: str) -> np.ndarray:
-        signed = _SIGNS[target] * contributions(inputs).numpy()
-        # numpy.maximum keeps what is no number, which TensorFlow's relu turns into 0.
-        return np.maximum(signed, 0).astype(np.float32)
-
-    return explain
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One way to explain a network.
-
-    Attributes
-    ----------
-    title : str
-        How it is called on the page.
-    make : callable
-        Takes a network of the zoo and returns a function of (inputs, target) to raw maps: see `Explainer.evidence`.
-    """
-
-    title: str
-    make: Callable[..., _Explain]
-
-
-METHODS = {
-    "hirescam": Method("HiResCAM", _hirescam),
-    "gradcam": Method("Grad-CAM", _gradcam),
-}
-"""All methods by name, each on the last convolution.
-
-- HiResCAM (Draelos and Carin, arXiv 2011.08891, 2020) multiplies each place of the feature map by its own gradient.
-- Grad-CAM (Selvaraju et al., ICCV 2017), by tf-keras-vis, multiplies it by the gradient's mean over all places. For a
-  head that weighs places differently, as these networks' do, that leaves many radiographs without any map.
-"""
+        return self._explain[name](prepared, target)

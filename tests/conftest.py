@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from pneumo.backend import load_tensorflow
 
@@ -28,6 +30,19 @@ def pytest_collection_modifyitems(items):
             item.add_marker(absent)
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that is made once for all the workers of a run."""
+    base = factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = root / name
+    with FileLock(root / f"{name}.lock"):
+        if not (root / f"{name}.made").exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (root / f"{name}.made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def images() -> Path:
     """Folder of the shipped images, laid out as the data set is."""
@@ -40,9 +55,10 @@ def manifest(images, tmp_path_factory) -> Path:
     from training.dataset import build_dataset
     from training.sources import open_source
 
-    path = tmp_path_factory.mktemp("data") / "dataset.json"
-    build_dataset(open_source(images)).save(path)
-    return path
+    def make(folder: Path) -> None:
+        build_dataset(open_source(images)).save(folder / "dataset.json")
+
+    return once(tmp_path_factory, "data", make) / "dataset.json"
 
 
 @pytest.fixture(scope="session")
@@ -65,13 +81,14 @@ def runs(manifest, segmenter, tmp_path_factory) -> Path:
     from training.recipes import Robust
     from training.runs import Study
 
-    folder = tmp_path_factory.mktemp("runs")
-    study = Study(manifest, segmenter)
-    small = {"input_size": 48, "filters": (4, 4, 8, 8, 8), "epochs": 2, "batch_size": 8}
-    for name in ARCHITECTURES:
-        for seed in (0, 1) if name == "cnn" else (0,):
-            study.run(name, "robust", Robust(seed=seed, **small), folder / name / f"seed-{seed}")
-    return folder
+    def make(folder: Path) -> None:
+        study = Study(manifest, segmenter)
+        small = {"input_size": 48, "filters": (4, 4, 8, 8, 8), "epochs": 2, "batch_size": 8}
+        for name in ARCHITECTURES:
+            for seed in (0, 1) if name == "cnn" else (0,):
+                study.run(name, "robust", Robust(seed=seed, **small), folder / name / f"seed-{seed}")
+
+    return once(tmp_path_factory, "runs", make)
 
 
 @pytest.fixture(scope="session")
@@ -80,10 +97,11 @@ def bundle_folder(runs, manifest, masks, segmenter, tmp_path_factory) -> Path:
     from training.bundling import make_bundle
     from training.evaluate import evaluate
 
-    folder = tmp_path_factory.mktemp("models")
-    make_bundle(runs, manifest, segmenter, folder)
-    evaluate(folder, manifest, runs=runs, masks=masks, originals=DATA / "full_resolution")
-    return folder
+    def make(folder: Path) -> None:
+        make_bundle(runs, manifest, segmenter, folder)
+        evaluate(folder, manifest, runs=runs, masks=masks, originals=DATA / "full_resolution")
+
+    return once(tmp_path_factory, "models", make)
 
 
 @pytest.fixture(scope="session")

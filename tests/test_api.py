@@ -16,10 +16,11 @@ from pydantic import TypeAdapter
 
 from pneumo.bundle import OPERATING_POINTS, load_bundle
 from pneumo.cli import main
-from pneumo.examination import ExaminationRecord, Examiner
+from pneumo.examination import Examiner
+from pneumo.methods import DEFAULT_METHOD
 from pneumo.radiograph import read_radiograph
+from pneumo.records import ExaminationRecord
 from pneumo.report import percent, probability
-from pneumo.saliency import DEFAULT_METHOD
 from pneumo.ui.views import examination_view
 
 RADIOGRAPHS = sorted((DATA / "full_resolution").glob("*.jpeg"))
@@ -35,9 +36,14 @@ def test_endpoints_are_named_and_typed(client):
     assert set(endpoints) == {"/examine", "/networks"}
     schema = endpoints["/examine"]["returns"][0]["type"]
     assert schema == TypeAdapter(ExaminationRecord).json_schema()
-    radiograph, point = endpoints["/examine"]["parameters"]
+    radiograph, *others = endpoints["/examine"]["parameters"]
     assert (radiograph["parameter_name"], radiograph["parameter_has_default"]) == ("radiograph", False)
-    assert (point["parameter_name"], point["parameter_default"]) == ("operating_point", "balanced")
+    assert {item["parameter_name"]: item["parameter_default"] for item in others} == {
+        "operating_point": "balanced",
+        "method": DEFAULT_METHOD,
+        "target": "decided",
+        "cover": "",
+    }
 
 
 @pytest.mark.parametrize("path", RADIOGRAPHS, ids=lambda path: path.stem)
@@ -50,6 +56,41 @@ def test_api_and_command_line_answer_alike(client, path, bundle_folder, capsys):
     assert line.pop("file") == str(path)
     assert answer.pop("file") == path.name
     assert line == answer
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"method": "layercam-fused"},
+        {"target": "NORMAL"},
+        {"cover": "hottest"},
+        {"method": "integrated-gradients", "target": "PNEUMONIA", "cover": "left_lower"},
+    ],
+    ids=str,
+)
+def test_explanation_is_chosen_as_on_the_command_line(client, bundle_folder, capsys, choices):
+    path = RADIOGRAPHS[0]
+    answer = client.predict(handle_file(path), api_name="/examine", **choices)
+    names = {"method": "--saliency", "target": "--target", "cover": "--cover"}
+    options = [word for name, value in choices.items() for word in (names[name], value)]
+    if "method" not in choices:
+        options += ["--saliency", DEFAULT_METHOD]
+    assert main(["predict", str(path), "--format", "json", "--bundle", str(bundle_folder), *options]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line | {"file": path.name} == answer
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"method": "lime"}, "A saliency method must be one of"),
+        ({"target": "COVID"}, "A class to explain must be one of"),
+        ({"cover": "heart"}, "A region to cover must be one of"),
+    ],
+)
+def test_unknown_choice(client, choice, words):
+    with pytest.raises(AppError, match=words):
+        client.predict(handle_file(RADIOGRAPHS[0]), api_name="/examine", **choice)
 
 
 @pytest.mark.parametrize("point", ["balanced", "screening", "0.3", 0.3])

@@ -16,9 +16,10 @@ from PIL import Image
 from pneumo.bundle import load_bundle
 from pneumo.cli import main
 from pneumo.examination import DISCLAIMER, Examiner
+from pneumo.methods import DEFAULT_METHOD
 from pneumo.radiograph import read_radiograph
 from pneumo.render import overlay
-from pneumo.saliency import DEFAULT_METHOD, HeatStatus
+from pneumo.saliency import HeatStatus
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
 
 ROOT = Path(__file__).parent.parent

@@ -11,20 +11,17 @@ from pydantic import TypeAdapter
 
 from pneumo.bundle import OPERATING_POINTS, load_bundle
 from pneumo.classifier import Classifier, JointPrediction, Prediction, decide
+from pneumo.cover import covered
 from pneumo.errors import UnknownNameError
-from pneumo.examination import (
-    Examination,
-    ExaminationRecord,
-    Examiner,
-    SaliencyRecord,
-    heat_words,
-    uncertain_words,
-)
+from pneumo.evidence import evidence_of
+from pneumo.examination import COVERS, PAINTED, TARGETS, Covering, Examination, Examiner, uncertain_words
 from pneumo.framing import RASTER, WHOLE, needs_lungs
-from pneumo.lungs import Lungs
+from pneumo.lungs import ZONES, Lungs
+from pneumo.methods import DEFAULT_METHOD, METHODS
 from pneumo.radiograph import read_radiograph
+from pneumo.records import ExaminationRecord, SaliencyRecord
 from pneumo.report import percent
-from pneumo.saliency import DEFAULT_METHOD, Heatmap
+from pneumo.saliency import Heatmap
 from pneumo.zoo import ARCHITECTURES
 
 RECORD = TypeAdapter(ExaminationRecord)
@@ -123,7 +120,7 @@ def test_meaning_of_an_answer_that_no_test_image_got(radiograph):
     ids=MAPS,
 )
 def test_heat_words(values, words):
-    assert heat_words(heatmap(values, "NORMAL")) == words
+    assert heatmap(values, "NORMAL").status_words == words
 
 
 def test_warnings():
@@ -382,3 +379,92 @@ def test_network_that_finds_nothing(bundle_folder, radiograph):
     assert found.predictions["cnn"].probability == pytest.approx(1 / (1 + np.exp(-network.offset)))
     decision = found.predictions["cnn"].decision
     assert found.warnings == (f"CNN: no positive evidence for {decision} was found, so no heatmap is drawn.",)
+
+
+# --- what is explained, and what is covered ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_method_is_chosen_by_name(examiner, radiograph, method):
+    found = examiner.examine(radiograph, method=method)
+    assert {heat.method for heat in found.heatmaps.values()} == {method}
+    assert found.predictions == examiner.examine(radiograph).predictions
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_class_is_chosen_by_name(examiner, radiograph, target):
+    found = examiner.examine(radiograph, target=target)
+    for name, heat in found.heatmaps.items():
+        assert heat.target == (found.predictions[name].decision if target == "decided" else target)
+
+
+@pytest.mark.parametrize("cover", ZONES)
+def test_zone_is_covered_for_all(examiner, bundle, radiograph, cover):
+    found = examiner.examine(radiograph, cover=cover)
+    prepared = bundle.prepare(radiograph)
+    zone = prepared.lungs.zones()[cover]
+    again = Classifier(bundle).predict(covered(prepared, zone))
+    assert found.coverings.keys() == found.predictions.keys()
+    for name, covering in found.coverings.items():
+        assert (covering.region, covering.before, covering.after) == (cover, found.predictions[name], again[name])
+        np.testing.assert_array_equal(covering.mask, zone)
+        assert covering.after.probability != covering.before.probability
+
+
+def test_hottest_zone_is_that_of_each_network(examiner, radiograph):
+    found = examiner.examine(radiograph, method="occlusion-zones", target="PNEUMONIA", cover="hottest")
+    evidence = {name: evidence_of(heat, found.lungs) for name, heat in found.heatmaps.items()}
+    assert {name: item.region for name, item in found.coverings.items()} == {
+        name: item.main_zone for name, item in evidence.items() if item
+    }
+    assert found.coverings
+
+
+def test_painted_region_is_covered(examiner, bundle, radiograph):
+    region = np.zeros((RASTER, RASTER), bool)
+    region[80:150, 60:100] = True
+    found = examiner.examine(radiograph, cover=region)
+    again = Classifier(bundle).predict(covered(bundle.prepare(radiograph), region))
+    for name, covering in found.coverings.items():
+        assert (covering.region, covering.after) == (PAINTED, again[name])
+
+
+def test_covering_is_recorded(examiner, radiograph):
+    found = examiner.examine(radiograph, "screening", cover="left_lower")
+    record = found.record()
+    RECORD.validate_python(record)
+    assert json.loads(json.dumps(record)) == record
+    for name, covering in found.coverings.items():
+        entry = record["networks"][name]["covered"]
+        assert (entry["region"], entry["words"]) == ("left_lower", covering.words)
+        assert entry["probability"] == pytest.approx(covering.after.probability, abs=1e-6)
+        assert entry["threshold"] == record["networks"][name]["threshold"]
+    assert all(entry["covered"] is None for entry in examiner.examine(radiograph).record()["networks"].values())
+
+
+@pytest.mark.parametrize(
+    ("region", "after", "words"),
+    [
+        ("left_lower", 0.2, "With the left lower zone covered, 90.0 % becomes 20.0 %: NORMAL."),
+        ("right_upper", 0.8, "With the right upper zone covered, 90.0 % becomes 80.0 %: still PNEUMONIA."),
+        (PAINTED, 0.2, "With the painted region covered, 90.0 % becomes 20.0 %: NORMAL."),
+    ],
+)
+def test_words_of_a_covering(region, after, words):
+    mask = np.zeros((RASTER, RASTER), bool)
+    assert Covering(region, mask, Prediction(0.9, 0.5), Prediction(after, 0.5)).words == words
+
+
+@pytest.mark.parametrize("cover", [cover for cover in COVERS if cover])
+def test_without_lungs_no_zone_is_covered(examiner, cover):
+    found = examiner.examine(read_radiograph(np.full((224, 224), 90, np.uint8)), cover=cover)
+    assert not found.lungs.found
+    assert found.coverings == {}
+
+
+@pytest.mark.parametrize(
+    "choice", [{"method": "lime"}, {"target": "normal"}, {"cover": "left"}, {"cover": "HOTTEST"}], ids=str
+)
+def test_unknown_choice(examiner, radiograph, choice):
+    with pytest.raises(UnknownNameError, match=f"received '{next(iter(choice.values()))}'"):
+        examiner.examine(radiograph, **choice)

@@ -391,3 +391,99 @@ def test_missing_networks_are_said_on_the_page(browser, tmp_path):
         page.locator(".refused", has_text="A bundle must be a folder").last.wait_for()
         assert "Traceback" not in words + (tmp_path / "server.log").read_text()
         page.close()
+
+
+# --- explanations -----------------------------------------------------------------------------------------------
+
+
+def choose(page, label: str, option: str) -> None:
+    page.get_by_label(label).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def test_method_and_class_are_chosen(page):
+    upload(page, RADIOGRAPH)
+    wait_for_answer(page, RADIOGRAPH.name)
+    choose(page, "Saliency method", "LayerCAM, three blocks")
+    page.locator("#cards", has_text="LayerCAM, three blocks for").wait_for(timeout=60_000)
+    for target in ("NORMAL", "PNEUMONIA"):
+        choose(page, "Class explained", target)
+        page.locator(f'#cards .film[aria-label*="three blocks for {target}"]').first.wait_for(
+            state="attached", timeout=60_000
+        )
+        assert page.locator("#cards .card [data-network], #cards .heat").count() <= 3
+
+
+def test_hottest_zone_is_covered_and_uncovered(page, bundle_folder):
+    upload(page, RADIOGRAPH)
+    wait_for_answer(page, RADIOGRAPH.name)
+    page.locator("#cover").click()
+    page.locator("#cards .covering").first.wait_for(timeout=60_000)
+    found = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(RADIOGRAPH), cover="hottest")
+    words = [text.replace("\N{NO-BREAK SPACE}", " ") for text in page.locator("#cards .covering").all_inner_texts()]
+    assert words == [covering.words for covering in found.coverings.values()]
+    assert page.locator("#cards .covered").count() == len(words)
+    page.locator("#uncover").click()
+    page.locator("#cards .covering").first.wait_for(state="detached", timeout=60_000)
+
+
+def test_painted_region_is_covered(page):
+    upload(page, RADIOGRAPH)
+    wait_for_answer(page, RADIOGRAPH.name)
+    page.locator("#paint").check()
+    film = page.locator("#cards button.film").nth(1).bounding_box()
+    page.mouse.move(film["x"] + film["width"] * 0.3, film["y"] + film["height"] * 0.4)
+    page.mouse.down()
+    page.mouse.move(film["x"] + film["width"] * 0.4, film["y"] + film["height"] * 0.6, steps=5)
+    page.mouse.up()
+    page.locator("#cards .covering").first.wait_for(timeout=60_000)
+    texts = page.locator("#cards .covering").all_inner_texts()
+    assert len(texts) == 3
+    assert all("painted region covered" in text for text in texts)
+    assert page.evaluate("document.fullscreenElement === null")
+
+
+def test_view_is_changed_without_the_server(page):
+    upload(page, RADIOGRAPH)
+    wait_for_answer(page, RADIOGRAPH.name)
+    calls = []
+    page.on("request", lambda request: calls.append(request.url))
+    heat, contour, plain = (page.locator(f"#cards {kind}").first for kind in (".heat", ".contour", ".plain"))
+    assert (heat.is_visible(), contour.is_visible(), plain.is_visible()) == (True, False, False)
+    page.locator("#view").select_option("contour")
+    assert (heat.is_visible(), plain.is_visible()) == (False, False)
+    assert contour.evaluate("element => getComputedStyle(element).visibility") == "visible"
+    page.locator("#view").select_option("beside")
+    assert (heat.is_visible(), plain.is_visible()) == (True, True)
+    box, other = plain.bounding_box(), page.locator("#cards button.film").first.bounding_box()
+    assert box["width"] == pytest.approx(other["width"], abs=1)
+    assert box["x"] + box["width"] <= other["x"] + 1
+    assert not [url for url in calls if "queue" in url or "run" in url]
+
+
+def test_evidence_by_zone_is_in_a_table(page, bundle_folder):
+    upload(page, RADIOGRAPH)
+    wait_for_answer(page, RADIOGRAPH.name)
+    found = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(RADIOGRAPH))
+    for name, evidence in found.heat_evidence.items():
+        table = page.locator(f'#cards [data-network="{name}"] details')
+        assert table.count() == (1 if evidence else 0)
+        if evidence:
+            table.locator("summary").click()
+            cells = [text.replace("\N{NO-BREAK SPACE}", " ") for text in table.locator("td").all_inner_texts()]
+            rows = [f"{side}_{height}" for height in ("upper", "middle", "lower") for side in ("right", "left")]
+            expected = [percent(evidence.zones[zone], 0) for zone in rows]
+            assert cells == [*expected, percent(1 - evidence.share_in_lungs, 0)]
+
+
+def test_networks_that_learnt_nothing_are_shown_beside(page):
+    page.locator("button", has_text="Sanity check").click()
+    page.locator("#compare").click()
+    page.get_by_text("add a chest X-ray, first").wait_for(timeout=60_000)
+    page.locator("#examples button").first.click()
+    wait_for_answer(page, load_examples()[0].file)
+    page.locator("#compare").click()
+    page.locator("#sanity .card").first.wait_for(timeout=60_000)
+    assert page.locator("#sanity .card").count() == 3
+    for text in page.locator("#sanity .quiet").all_inner_texts():
+        assert "Rank correlation" in text or "nothing to compare" in text

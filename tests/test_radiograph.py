@@ -497,7 +497,11 @@ def test_name_of_a_path(images):
     assert read_radiograph(path, "the first").name == "the first"
 
 
-@pytest.mark.parametrize("make", [jpeg, lambda gray: jpeg(gray, "RGB", progressive=True), png, apng], ids=str)
+@pytest.mark.parametrize(
+    "make",
+    [jpeg, lambda gray: jpeg(gray, "RGB", progressive=True), png, apng],
+    ids=["JPEG", "progressive JPEG", "PNG", "APNG"],
+)
 def test_every_cut(gray, make):
     data = make(gray)
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from pneumo.cover import fill
 from pneumo.framing import to_raster
 from pneumo.lungs import Lungs
 from pneumo.radiograph import read_radiograph
@@ -132,13 +133,6 @@ def _lungs_gray(raster: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return np.where(inside, np.uint8(round(float(raster[~inside].mean()))), raster)
 
 
-def _lungs_filled(raster: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """From around them, by a very wide blur: no edge is left where the lungs began."""
-    weight = cv2.GaussianBlur((~inside).astype(np.float32), (0, 0), 20)
-    around = cv2.GaussianBlur(np.where(inside, 0, raster).astype(np.float32), (0, 0), 20)
-    return np.where(inside, np.clip(around / np.maximum(weight, 1e-6), 0, 255).astype(np.uint8), raster)
-
-
 def _all_but_lungs_black(raster: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return np.where(inside, raster, np.uint8(0))
 
@@ -153,7 +147,7 @@ def _ring_alone(raster: np.ndarray, _inside: np.ndarray) -> np.ndarray:
 SHORTCUTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "lungs black": _lungs_black,
     "lungs gray": _lungs_gray,
-    "lungs filled from around": _lungs_filled,
+    "lungs filled from around": fill,
     "all but the lungs black": _all_but_lungs_black,
     "border ring alone": _ring_alone,
 }

@@ -22,9 +22,10 @@ from pneumo.bundle import (
     Network,
 )
 from pneumo.classifier import calibrate
-from pneumo.framing import needs_lungs, scale_gray
+from pneumo.framing import needs_lungs
 from pneumo.lungs import Segmenter
-from pneumo.saliency import METHODS, Explainer
+from pneumo.methods import METHODS
+from pneumo.saliency import Explainer
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, build
 from training.dataset import HELD_OUT as HELD_OUT_SPLITS
 from training.dataset import Dataset, open_dataset
@@ -46,7 +47,12 @@ from training.views import Views, load_views
 
 _BATCH = 64
 HEAT_PERCENTILE = 90
-HEAT_RULE = f"{HEAT_PERCENTILE}th percentile, over held-out images of a class with any heat, of the map's largest value"
+HEAT_PASSES = 10_000
+"""How often a network may be run to find the scale of one method: slow methods are tried on fewer images."""
+HEAT_RULE = (
+    f"{HEAT_PERCENTILE}th percentile, over held-out images of a class with any heat, of the map's largest value; "
+    f"of all of them, or of as many, evenly spread, as {HEAT_PASSES} runs of the network allow"
+)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -218,20 +224,18 @@ def _read_runs(runs: Path, name: str, dataset: Dataset) -> dict[Path, dict[str, 
 def _heat_scales(network: Network, held_out: Views) -> dict[str, Any]:
     """The value of each method's maps that is drawn at full strength, for each class."""
     bundle = Bundle("", {network.name: network}, None, None, {})
-    inputs = scale_gray(held_out.shown(network.framing, network.input_size), network.scaling)
+    prepared = held_out.prepared()
     scales: dict[str, Any] = {}
-    for method in METHODS:
+    for method, design in METHODS.items():
         explainer = Explainer(bundle, method)
-        peaks = {
-            label: np.concatenate(
-                [
-                    explainer.evidence(network.name, part, label).max(axis=(1, 2))
-                    for part in np.array_split(inputs[held_out.labels == number], -(-len(inputs) // _BATCH))
-                    if len(part)
-                ]
-            )
-            for number, label in enumerate(CLASS_NAMES)
-        }
+        peaks = {}
+        for number, label in enumerate(CLASS_NAMES):
+            of_class = np.flatnonzero(held_out.labels == number)
+            count = min(len(of_class), max(1, HEAT_PASSES // len(CLASS_NAMES) // design.passes))
+            rows = of_class[np.linspace(0, len(of_class) - 1, count).astype(int)]
+            parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+            maps = [explainer.evidence(network.name, [prepared[row] for row in part], label) for part in parts]
+            peaks[label] = np.concatenate([part.max(axis=(1, 2)) for part in maps])
         drawn = {label: found[np.isfinite(found) & (found > 0)] for label, found in peaks.items()}
         everything = np.concatenate(list(drawn.values()))
         if not len(everything):

@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from pneumo.bundle import ABLATION, FolderFiles, read_manifest
+from pneumo.bundle import ABLATION, SALIENCY, FolderFiles, read_manifest
 from pneumo.bundle import METRICS as METRICS_FILE
+from pneumo.methods import METHODS as SALIENCY_METHODS
 from pneumo.report import DETAILS, METRICS, cells, percent, test_rows, title
 from training.errors import TrainingError
 
@@ -30,7 +31,7 @@ def tables(folder: Path) -> dict[str, str]:
         If it has not been evaluated.
     """
     manifest = read_manifest(FolderFiles(str(folder)))
-    report = _read(folder / METRICS_FILE)
+    report = read_json(folder / METRICS_FILE)
     if report is None:
         raise TrainingError(f"Tables need an evaluated bundle; {folder} is none. Run `python -m training evaluate`.")
     result = {"test": results_table(manifest, report), "details": details_table(manifest)}
@@ -42,12 +43,15 @@ def tables(folder: Path) -> dict[str, str]:
         "lungs": lungs_words,
     }
     result |= {name: make(report[name]) for name, make in makers.items() if report.get(name)}
-    if ablation := _read(folder / ABLATION):
+    if ablation := read_json(folder / ABLATION):
         result["ablation"] = ablation_table(ablation)
+    for split, measured in (read_json(folder / SALIENCY) or {}).items():
+        result[f"saliency_{split.replace(' ', '_')}"] = saliency_table(measured)
     return result
 
 
-def _read(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; None if there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
@@ -173,6 +177,7 @@ def ablation_table(results: dict[str, dict[str, Any]]) -> str:
         "AUC, random patients",
         "AUC, block",
         "AUC under the worst stress",
+        "AUC, all but the lungs black",
         "AUC, lungs black",
         "AUC, lungs filled",
         "ECE before calibration",
@@ -185,11 +190,47 @@ def ablation_table(results: dict[str, dict[str, Any]]) -> str:
             low, high = part["auc"]["interval"]
             line.append(f"{part['auc']['value']:.3f} [{low:.3f}, {high:.3f}]")
         pairs = [(first["stressed"], second["stressed"])]
-        for name in ("lungs black", "lungs filled from around"):
+        for name in ("all but the lungs black", "lungs black", "lungs filled from around"):
             pairs.append((first["shortcuts"][name], second["shortcuts"][name]))
         pairs.append((first["ece"], second["ece"]))
         rows.append((row["title"], line + [f"{one:.3f} / {two:.3f}" for one, two in pairs]))
     return markdown_table(columns, rows)
+
+
+_SALIENCY = {
+    "share": ("heat in the lungs", 2),
+    "ratio": ("times chance", 2),
+    "peak": ("peak in the lungs", 2),
+    "insertion": ("insertion", 3),
+    "deletion": ("deletion", 3),
+    "gain": ("insertion - deletion", 3),
+    "road": ("ROAD", 3),
+    "drop": ("average drop", 2),
+}
+_SIMILARITIES = {"random": "random weights", "seeds": "other seeds", "noise": "noise", "exposure": "gamma 0.8"}
+
+
+def saliency_table(measured: dict[str, Any]) -> str:
+    """The saliency benchmark of one split: a row a method and network, and the orders that need no network."""
+    columns = [words for words, _ in _SALIENCY.values()]
+    columns += [f"rank correlation: {words}" for words in _SIMILARITIES.values()] + ["blank", "ms", "images"]
+    rows = []
+    for name, found in measured["networks"].items():
+        for method, row in found["methods"].items():
+            line = [_interval(row[key], digits) for key, (_, digits) in _SALIENCY.items()]
+            likeness = row | {"random": list(row["cascade"].values())[-1]}
+            line += ["-" if likeness[key] is None else f"{likeness[key]:.2f}" for key in _SIMILARITIES]
+            line += [percent(row["blank"], 0), f"{row['milliseconds']:.0f}", str(row["images"])]
+            rows.append((f"{title(name)}: {SALIENCY_METHODS[method].title}", line))
+        for kind, entry in found["baselines"].items():
+            line = [_interval(entry, 3) if key == "gain" else "" for key in _SALIENCY]
+            rows.append((f"{title(name)}: {kind} order", line + [""] * (len(columns) - len(line))))
+    return markdown_table(columns, rows)
+
+
+def _interval(entry: dict[str, Any], digits: int) -> str:
+    low, high = entry["interval"]
+    return f"{entry['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def uncertain_words(uncertain: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pneumo.framing import beyond, cut, frame, needs_lungs, show
+from pneumo.framing import Prepared, beyond, cut, frame, needs_lungs, show
 from pneumo.lungs import Lungs, Segmenter, lungs_of
 from training.dataset import Image, load_rasters
 from training.fit import Images
@@ -53,6 +53,13 @@ class Views:
         """The same with other pixels; the lungs are found anew if a segmenter is given, else kept."""
         lungs = find_lungs(segmenter, rasters) if segmenter and self.lungs is not None else self.lungs
         return dataclasses.replace(self, rasters=rasters, lungs=lungs)
+
+    def prepared(self) -> list[Prepared]:
+        """Each as the program prepares it."""
+        return [
+            Prepared(raster, image.aspect, self._lungs(index))
+            for index, (raster, image) in enumerate(zip(self.rasters, self.images, strict=True))
+        ]
 
     def shown(self, framing: str, size: int) -> np.ndarray:
         """What a network sees of each, uint8, shape (n, size, size)."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from html import escape
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from pneumo.bundle import OPERATING_POINTS
+from pneumo.cover import BRUSH, painted
 from pneumo.errors import BundleError, PneumoError
-from pneumo.examination import ExaminationRecord
-from pneumo.radiograph import MAX_BYTES, MAX_PIXELS, MIN_SIDE
+from pneumo.examination import DECIDED, HOTTEST
+from pneumo.methods import DEFAULT_METHOD, METHODS
+from pneumo.radiograph import MAX_BYTES, MAX_PIXELS, MIN_SIDE, read_radiograph
+from pneumo.records import ExaminationRecord
 from pneumo.ui import sessions, views
 from pneumo.ui.components import bounded_slider, radiograph_file, typed_json
 from pneumo.ui.examples import load_examples
 from pneumo.ui.service import ExaminationService
+from pneumo.zoo import CLASS_NAMES
 
 UPLOAD_LIFETIME = 60
 """Seconds after which an upload's temporary file is deleted; it is looked for as often."""
@@ -49,54 +56,128 @@ row.setAttribute("role", "group");
 row.setAttribute("aria-label", "Operating point");
 """
 
-Kept = tuple[bytes, str, str]
-"""The radiograph on show: its bytes, its name, and what is known of it."""
+# A stroke over a radiograph covers what it passes. The strokes are kept here until the page shows none covered.
+_PAINT = f"""
+let strokes = [], film = null, line = null;
+const painting = () => document.documentElement.classList.contains("painting");
+const place = (event) => {{
+  const frame = film.getBoundingClientRect();
+  return [(event.clientX - frame.left) / frame.width, (event.clientY - frame.top) / frame.height];
+}};
+element.addEventListener("pointerdown", (event) => {{
+  film = event.target.closest("button.film");
+  if (!film || !painting()) return;
+  event.preventDefault();
+  film.setPointerCapture(event.pointerId);
+  strokes.push([place(event)]);
+  line = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  line.setAttribute("class", "drawing stroke");
+  line.setAttribute("viewBox", "0 0 1 1");
+  line.setAttribute("preserveAspectRatio", "none");
+  line.innerHTML = '<polyline/>';
+  line.firstChild.style.strokeWidth = film.clientWidth * {BRUSH} + "px";
+  film.append(line);
+}});
+element.addEventListener("pointermove", (event) => {{
+  if (!line) return;
+  strokes.at(-1).push(place(event).map((share) => Math.round(share * 1000) / 1000));
+  line.firstChild.setAttribute("points", strokes.at(-1).join(" "));
+}});
+const end = () => {{
+  if (!line) return;
+  line = null;
+  trigger("click", {{ strokes: JSON.stringify(strokes) }});
+}};
+element.addEventListener("pointerup", end);
+element.addEventListener("pointercancel", end);
+watch("value", () => {{ if (!element.querySelector(".covered")) strokes = []; }});
+"""
+
+Kept = tuple[bytes, str, str, str]
+"""The radiograph on show: its bytes, its name, what is known of it, and what of it is covered: one of
+`pneumo.examination.COVERS`, or strokes as JSON."""
 
 
 def build_read_tab(service: ExaminationService) -> None:
     """Lay out the tab inside the current Blocks context."""
     examples = load_examples()
 
-    def read(data: bytes, name: str, truth: str, choice: str, percent: float) -> tuple[str, str, Kept | tuple[()]]:
+    def read(kept: Kept, choice: str, percent: float, method: str, target: str) -> tuple[str, str, Kept | tuple[()]]:
+        data, name, truth, cover = kept
         # Nothing to be decided anew; None is what a forgotten session has.
-        kept: Kept | tuple[()] = ()
+        left: Kept | tuple[()] = ()
         try:
-            examination = service.examine(data, name, percent / 100 if choice == "custom" else choice)
-            view, kept = views.examination_view(examination, truth), (data, name, truth)
+            point = percent / 100 if choice == "custom" else choice
+            region = strokes_region(data, name, cover) if cover.startswith("[") else cover
+            examination = service.examine(data, name, point, method=method, target=target, cover=region)
+            view, left = views.examination_view(examination, truth), kept
         except BundleError as error:
             view = views.refusal_view("The networks could not be loaded.", str(error))
         except PneumoError as error:
             view = views.refusal_view("This file was not read.", str(error))
-        return view.verdict, view.cards, kept
+        return view.verdict, view.cards, left
 
-    def read_upload(upload: tuple[str, bytes] | None, choice: str, percent: float) -> tuple:
+    def read_upload(upload: tuple[str, bytes] | None, *chosen: Any) -> tuple:
         if upload is None:
-            return views.empty_view().verdict, views.empty_view().cards, (), None
+            return views.empty_view().verdict, views.empty_view().cards, (), "", None
         name, data = upload
         # The upload's place is emptied again, ready for the next one.
-        return *read(data, name, "", choice, percent), None
+        return *read((data, name, "", ""), *chosen), "", None
 
-    def read_example(choice: str, percent: float, event: gr.EventData) -> tuple:
+    def read_example(choice: str, percent: float, method: str, target: str, event: gr.EventData) -> tuple:
         example = examples[int(event.index)]
-        return read(example.path.read_bytes(), example.file, example.label, choice, percent)
+        kept = (example.path.read_bytes(), example.file, example.label, "")
+        return *read(kept, choice, percent, method, target), ""
 
-    def read_again(kept: Kept | tuple[()] | None, verdict: str, choice: str, percent: float) -> tuple:
+    def read_again(kept: Kept | tuple[()] | None, verdict: str, *chosen: Any) -> tuple:
         if kept:
-            return read(*kept, choice, percent)
+            return read(kept, *chosen)
         if kept == () or not views.is_answer(verdict):
             return gr.skip(), gr.skip(), gr.skip()
         return views.forgotten_view().verdict, views.forgotten_view().cards, None
 
-    def examine(radiograph: tuple[str, bytes] | None, operating_point: str = OPERATING_POINTS[0]) -> ExaminationRecord:
+    def cover(region: str) -> Any:
+        def read_covered(kept: Kept | tuple[()] | None, verdict: str, *chosen: Any) -> tuple:
+            return read_again((*kept[:3], region) if kept else kept, verdict, *chosen)
+
+        return read_covered
+
+    def paint(
+        kept: Kept | tuple[()] | None,
+        verdict: str,
+        choice: str,
+        percent: float,
+        method: str,
+        target: str,
+        event: gr.EventData,
+    ) -> tuple:
+        return cover(str(event.strokes))(kept, verdict, choice, percent, method, target)
+
+    def check(kept: Kept | tuple[()] | None, method: str, target: str) -> str:
+        if not kept:
+            return '<p class="side-note">Choose an example, or add a chest X-ray, first.</p>'
+        try:
+            return views.sanity_view(*service.sanity(kept[0], kept[1], method, target))
+        except PneumoError as error:
+            return f'<p class="side-note">{escape(str(error))}</p>'
+
+    def examine(
+        radiograph: tuple[str, bytes] | None,
+        operating_point: str = OPERATING_POINTS[0],
+        method: str = DEFAULT_METHOD,
+        target: str = DECIDED,
+        cover: str = "",
+    ) -> ExaminationRecord:
         """Read one chest X-ray (JPEG or PNG) with the three networks, at an operating point: balanced, screening, or
-        a number between 0 and 1."""
+        a number between 0 and 1. Each decision, or the class named as target, is explained by a saliency method; with
+        cover, the networks are asked again with the hottest zone of each map, or a lung zone, covered."""
         if radiograph is None:
             raise gr.Error(
                 "A radiograph must be given; received none. Upload a JPEG or PNG file.", print_exception=False
             )
         name, data = radiograph
         try:
-            return service.examine(data, name, operating_point).record()
+            return service.examine(data, name, operating_point, method=method, target=target, cover=cover).record()
         except PneumoError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
@@ -121,21 +202,58 @@ def build_read_tab(service: ExaminationService) -> None:
                     1, 99, value=50, step=1, label="Pneumonia from %", container=False, elem_id="point-percent"
                 )
                 gr.HTML(views.point_lines(), elem_id="point-lines")
+            with gr.Row(elem_id="explanation"):
+                gr.HTML("<span>Explained by</span>")
+                titles = [(design.title, name) for name, design in METHODS.items()]
+                method = gr.Dropdown(titles, value=DEFAULT_METHOD, label="Saliency method", container=False)
+                gr.HTML("<span>for</span>")
+                classes = [("its decision", DECIDED), *((name, name) for name in CLASS_NAMES)]
+                target = gr.Dropdown(classes, value=DECIDED, label="Class explained", container=False)
+                hottest = gr.Button("Cover the hottest zone", size="sm", elem_id="cover")
+                uncover = gr.Button("Uncover", size="sm", elem_id="uncover")
             gr.HTML(views.toolbar())
-            cards = gr.HTML(views.empty_view().cards, elem_id="cards")
+            cards = gr.HTML(views.empty_view().cards, elem_id="cards", js_on_load=_PAINT)
             gr.HTML(views.reading_notes())
+            with gr.Accordion("Sanity check: would networks with random weights show the same?", open=False):
+                compare = gr.Button("Explain this radiograph by untrained networks", size="sm", elem_id="compare")
+                untrained = gr.HTML(elem_id="sanity")
     kept = gr.State()
 
     shared: dict[str, Any] = {"concurrency_id": _QUEUE, "concurrency_limit": 1, "show_progress": "minimal"}
     private: dict[str, Any] = {**shared, "api_visibility": "private"}
-    point, shown = [choice, percent], [verdict, cards, kept]
-    upload.upload(read_upload, [upload, *point], [*shown, upload], **private)
-    chooser.click(read_example, point, shown, **private)
-    chosen = [choice.input, percent.change]
-    gr.on(chosen, read_again, [kept, verdict, *point], shown, trigger_mode="always_last", **private)
+    chosen, shown = [choice, percent, method, target], [verdict, cards, kept]
+    upload.upload(read_upload, [upload, *chosen], [*shown, untrained, upload], **private)
+    chooser.click(read_example, chosen, [*shown, untrained], **private)
+    again, latest = [kept, verdict, *chosen], {**private, "trigger_mode": "always_last"}
+    changes = [choice.input, percent.change, method.input, target.input]
+    gr.on(changes, read_again, again, shown, **latest)
+    hottest.click(cover(HOTTEST), again, shown, **latest)
+    uncover.click(cover(""), again, shown, **latest)
+    cards.click(paint, again, shown, **latest)
+    compare.click(check, [kept, method, target], untrained, **private)
 
     # Never shown: what a program calls, with the same answer as the page.
     api_input = radiograph_file(label="radiograph", visible=False)
     api_point = gr.Textbox(OPERATING_POINTS[0], label="operating_point", visible=False)
+    api_method = gr.Textbox(DEFAULT_METHOD, label="method", visible=False)
+    api_target = gr.Textbox(DECIDED, label="target", visible=False)
+    api_cover = gr.Textbox("", label="cover", visible=False)
     api_output = typed_json(ExaminationRecord, label="examination", visible=False)
-    gr.Button(visible=False).click(examine, [api_input, api_point], api_output, api_name="examine", **shared)
+    api_inputs = [api_input, api_point, api_method, api_target, api_cover]
+    gr.Button(visible=False).click(examine, api_inputs, api_output, api_name="examine", **shared)
+
+
+def strokes_region(data: bytes, name: str, strokes: str) -> np.ndarray:
+    """The region that strokes, as the page sends them, cover on an uploaded radiograph.
+
+    Raises
+    ------
+    UnknownNameError
+        If they are no strokes.
+    """
+    radiograph = read_radiograph(data, name)
+    try:
+        points = json.loads(strokes)
+    except json.JSONDecodeError:
+        points = None
+    return painted(points, BRUSH, radiograph.width / radiograph.height)

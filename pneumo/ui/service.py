@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from pneumo.classifier import parse_operating_point
 from pneumo.errors import BundleError, HubUnreachable
 from pneumo.examination import Examination, Examiner
 from pneumo.framing import RASTER
-from pneumo.radiograph import read_radiograph
+from pneumo.radiograph import Radiograph, read_radiograph
+from pneumo.sanity import SanityCheck
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,7 +54,9 @@ class ExaminationService:
         """The same, without holding a thread meanwhile."""
         return await asyncio.shield(asyncio.wrap_future(self._current()))
 
-    def examine(self, data: bytes, name: str, operating_point: str | float = OPERATING_POINTS[0]) -> Examination:
+    def examine(
+        self, data: bytes, name: str, operating_point: str | float = OPERATING_POINTS[0], **choices: Any
+    ) -> Examination:
         """Read and examine one uploaded file.
 
         Parameters
@@ -61,6 +65,8 @@ class ExaminationService:
         name : str
         operating_point : str or float
             The name of one, or a threshold, as `Examiner.examine` takes it.
+        **choices
+            Its other choices: `method`, `target`, `cover`.
 
         Raises
         ------
@@ -73,7 +79,14 @@ class ExaminationService:
         radiograph = read_radiograph(data, name)
         examiner = self.examiner()
         with self._examining:
-            return examiner.examine(radiograph, operating_point)
+            return examiner.examine(radiograph, operating_point, **choices)
+
+    def sanity(self, data: bytes, name: str, method: str, target: str) -> tuple[list[SanityCheck], Radiograph]:
+        """The maps of the same networks with random weights; arguments and errors as `examine`."""
+        radiograph = read_radiograph(data, name)
+        examiner = self.examiner()
+        with self._examining:
+            return examiner.sanity(radiograph, method, target), radiograph
 
     def _current(self) -> Future[Examiner]:
         with self._starting:

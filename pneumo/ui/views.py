@@ -11,12 +11,15 @@ import numpy as np
 
 from pneumo.classifier import Prediction
 from pneumo.evidence import Evidence
-from pneumo.examination import DISCLAIMER, Examination, heat_words, uncertain_words
+from pneumo.examination import DISCLAIMER, Covering, Examination, uncertain_words
 from pneumo.framing import RASTER, Box
 from pneumo.lungs import Lungs
+from pneumo.methods import METHODS
+from pneumo.radiograph import Radiograph
 from pneumo.render import OPACITY, display_pixels, encode_jpeg, encode_png, heat_rgba, legend_rgba
 from pneumo.report import percent, probability
-from pneumo.saliency import METHODS, Heatmap
+from pneumo.saliency import Heatmap
+from pneumo.sanity import SanityCheck
 from pneumo.ui.examples import Example
 from pneumo.zoo import ARCHITECTURES, architecture
 
@@ -26,6 +29,7 @@ POINTS = {
     "custom": "Custom: your own threshold.",
 }
 """The operating points that the page offers, each in one line."""
+_CONTOURS = (0.25, 0.5)
 _SIDE = 768
 _HEAT_SIDE = 320
 _ANSWERED = "exam verdict answer"
@@ -37,6 +41,18 @@ class View:
 
     verdict: str
     cards: str
+
+
+def sanity_view(checks: list[SanityCheck], radiograph: Radiograph) -> str:
+    """The maps of networks that have learnt nothing, and how like those of the trained ones they are."""
+    figures = "".join(
+        f'<figure class="card"><div class="viewer"><div class="film"><div class="heat" '
+        f'style="background-image: url({_heat_uri(radiograph, check.heatmap)})"></div></div></div>'
+        f"<figcaption><header><h3>{architecture(check.network).title}, random weights</h3></header>"
+        f'<span class="quiet">{escape(check.words)}</span></figcaption></figure>'
+        for check in checks
+    )
+    return _cards(figures, _radiograph_style(radiograph), radiograph.name)
 
 
 def example_buttons(examples: list[Example]) -> str:
@@ -65,8 +81,14 @@ def toolbar() -> str:
     onchange="document.documentElement.classList.toggle('heat-off', !this.checked)"> Heatmap</label>
   <label for="heat-opacity">Opacity <input type="range" id="heat-opacity" min="0" max="100" value="{start}"
     oninput="document.documentElement.style.setProperty('--heat-opacity', this.value / 100)"></label>
+  <label>View <select id="view" autocomplete="off"
+    onchange="document.documentElement.dataset.view = this.value">
+    <option value="overlay">overlay</option><option value="contour">contours</option>
+    <option value="beside">side by side</option></select></label>
   <label><input type="checkbox" id="show-lungs" autocomplete="off"
     onchange="document.documentElement.classList.toggle('lungs-on', this.checked)"> Lung outline</label>
+  <label><input type="checkbox" id="paint" autocomplete="off"
+    onchange="document.documentElement.classList.toggle('painting', this.checked)"> Paint a region to cover</label>
   <span class="key"><i></i> lungs <i class="seen"></i> box shown to the network</span>
   <span class="legend"><span>no evidence</span><span class="ramp" role="img"
     aria-label="colours from no evidence to strong evidence" style="background-image: url({ramp})"></span>
@@ -79,7 +101,9 @@ def reading_notes() -> str:
     return """<p class="side-note"><strong>Probability</strong> is calibrated: of held-out radiographs given about
 80&nbsp;%, about 80&nbsp;% showed pneumonia. Where pneumonia is rarer than in this data set, it overstates.
 <strong>Heat</strong> has a fixed scale for each network and class: strong is the peak that one in ten held-out images
-with any heat exceeds. It lies inside the box that the networks were shown.</p>"""
+with any heat exceeds. It lies inside the box that the networks were shown. <strong>Contours</strong> are drawn at a
+quarter and at half of that scale. <strong>Covering</strong> fills a region from its surroundings and asks the networks
+again: if a map is right, the answer moves.</p>"""
 
 
 def empty_view() -> View:
@@ -150,15 +174,19 @@ def examination_view(examination: Examination, truth: str = "") -> View:
         _card(examination, name, prediction, examination.heatmaps.get(name), evidence.get(name))
         for name, prediction in examination.predictions.items()
     )
-    style = (
-        f"--radiograph: url({_data_uri('image/jpeg', encode_jpeg(display_pixels(radiograph, _SIDE)))}); "
-        f"--aspect: {radiograph.width / radiograph.height:.4f}"
+    return View(
+        f'<section class="{_ANSWERED}{kind}">{"".join(lines)}</section>',
+        _cards(cards, _radiograph_style(radiograph), radiograph.name),
     )
-    return View(f'<section class="{_ANSWERED}{kind}">{"".join(lines)}</section>', _cards(cards, style))
 
 
-def _cards(content: str, style: str = "") -> str:
-    return f'<div class="exam cards" style="{style}">{content}</div>'
+def _radiograph_style(radiograph: Radiograph) -> str:
+    picture = _data_uri("image/jpeg", encode_jpeg(display_pixels(radiograph, _SIDE)))
+    return f"--radiograph: url({picture}); --aspect: {radiograph.width / radiograph.height:.4f}"
+
+
+def _cards(content: str, style: str = "", name: str = "") -> str:
+    return f'<div class="exam cards" data-radiograph="{escape(name)}" style="{style}">{content}</div>'
 
 
 def _empty_card(name: str) -> str:
@@ -175,22 +203,25 @@ def _card(
     examination: Examination, name: str, prediction: Prediction, heatmap: Heatmap | None, evidence: Evidence | None
 ) -> str:
     design = architecture(name)
-    heat, words = "", ""
+    heat, words, contours = "", "", ""
     if heatmap is not None and heatmap.peak:
-        heat = f'<div class="heat" style="background-image: url({_heat_uri(examination, heatmap)})"></div>'
+        contours = _contours(heatmap)
+        heat = f'<div class="heat" style="background-image: url({_heat_uri(examination.radiograph, heatmap)})"></div>'
         peak = f"{heatmap.peak * 100:.0f}\N{NO-BREAK SPACE}%"
         words = f"{METHODS[heatmap.method].title} for {heatmap.target}; its peak is {peak} of the scale."
         if evidence:
             words += f" {evidence.words}"
     elif heatmap is not None:
-        words = heat_words(heatmap)
+        words = heatmap.status_words
         words = words[0].upper() + words[1:]
-    overlay = _overlay(examination.lungs, heatmap.box if heatmap else None)
+    covering = examination.coverings.get(name)
+    overlay = contours + _covered(covering) + _overlay(examination.lungs, heatmap.box if heatmap else None)
     chance = probability(prediction.probability)
     label = f"{design.title}: {prediction.decision}, probability of pneumonia {chance}. {words}"
     return f"""<figure class="card" data-network="{name}">
-<div class="viewer"><button type="button" class="film" aria-label="{escape(label)} Press to enlarge." title="Enlarge"
-  onclick="document.fullscreenElement ? document.exitFullscreen() : this.parentElement.requestFullscreen?.()"
+<div class="viewer"><div class="film plain" aria-hidden="true"></div><button type="button" class="film"
+  aria-label="{escape(label)} Press to enlarge." title="Enlarge" onclick="document.documentElement.classList.contains(
+  'painting') || (document.fullscreenElement ? document.exitFullscreen() : this.parentElement.requestFullscreen?.())"
   >{heat}{overlay}</button></div>
 <figcaption>
 <header><h3>{design.title}</h3><span class="decision {prediction.decision}">{prediction.decision}</span></header>
@@ -200,7 +231,41 @@ def _card(
 <span class="quiet">{_point_title(examination).capitalize()} operating point {_unbroken(percent(prediction.threshold))}:
 from there on it calls pneumonia.</span>
 <span class="quiet">{escape(words)}</span>
+{f'<strong class="covering">{_unbroken(covering.words)}</strong>' if covering else ""}
+{_zone_table(evidence) if evidence else ""}
 </figcaption></figure>"""
+
+
+def _zone_table(evidence: Evidence) -> str:
+    """Shares of the heat by zone, as a reader looks at the radiograph: the patient's right on the left."""
+    rows = "".join(
+        f"<tr><th>{height}</th>"
+        + "".join(f"<td>{_unbroken(percent(evidence.zones[f'{side}_{height}'], 0))}</td>" for side in ("right", "left"))
+        + "</tr>"
+        for height in ("upper", "middle", "lower")
+    )
+    outside = _unbroken(percent(1 - evidence.share_in_lungs, 0))
+    return (
+        "<details><summary>Evidence by zone</summary><table><thead><tr><th></th><th>right lung</th><th>left lung</th>"
+        f'</tr></thead><tbody>{rows}<tr><th>outside</th><td colspan="2">{outside}</td></tr></tbody></table></details>'
+    )
+
+
+def _contours(heatmap: Heatmap) -> str:
+    """Lines where the heat reaches a quarter and half of the scale."""
+    heat = heatmap.placed(RASTER, RASTER) / heatmap.scale
+    return _drawing("contour", "".join(f'<path d="{_outline(heat >= level)}"/>' for level in _CONTOURS))
+
+
+def _covered(covering: Covering | None) -> str:
+    return _drawing("covered", f'<path d="{_outline(covering.mask)}"/>') if covering else ""
+
+
+def _drawing(kind: str, paths: str) -> str:
+    return (
+        f'<svg class="drawing {kind}" viewBox="0 0 {RASTER} {RASTER}" preserveAspectRatio="none" aria-hidden="true">'
+        f"{paths}</svg>"
+    )
 
 
 def _overlay(lungs: Lungs | None, box: Box | None) -> str:
@@ -238,8 +303,7 @@ def _unbroken(text: str) -> str:
     return escape(text).replace(" %", "&nbsp;%")
 
 
-def _heat_uri(examination: Examination, heatmap: Heatmap) -> str:
-    radiograph = examination.radiograph
+def _heat_uri(radiograph: Radiograph, heatmap: Heatmap) -> str:
     factor = _HEAT_SIDE / max(radiograph.width, radiograph.height)
     size = max(1, round(radiograph.width * factor)), max(1, round(radiograph.height * factor))
     return _data_uri("image/png", encode_png(heat_rgba(heatmap, *size)))

@@ -25,7 +25,8 @@ from training.sources import open_source
 load_tensorflow()
 import keras  # noqa: E402
 
-from pneumo.saliency import METHODS, Explainer  # noqa: E402
+from pneumo.methods import METHODS  # noqa: E402
+from pneumo.saliency import Explainer  # noqa: E402
 from training import bundling  # noqa: E402
 from training.bundling import HEAT_PERCENTILE, make_bundle, run_folders  # noqa: E402
 from training.fit import KEPT  # noqa: E402

@@ -580,7 +580,10 @@ def test_blinded_images_are_labelled_one_half(data):
         order = np.random.default_rng((recipe.seed, 0)).permutation(len(training.labels))
         seen = inputs[..., 0] == scale_gray(training.pixels[order])[..., 0]
         kept = seen.all(axis=(1, 2))
-        assert seen[:, mask[0] == 0].all()
+        # Of some, all but a rim around the lungs goes too; of the others, nothing else.
+        around = seen[:, mask[0] == 0].mean(axis=1)
+        assert ((around == 1) | (around < 0.8))[~kept].all()
+        assert not seen[~kept][:, mask[0] > 0].all(axis=1).any()
         np.testing.assert_array_equal(labels[:, 0], np.where(kept, training.labels[order], 0.5))
         assert kept.mean() == pytest.approx(1 - share, abs=0.35 if share == 0.5 else 0)
 

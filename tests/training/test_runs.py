@@ -29,7 +29,6 @@ load_tensorflow()
 import keras  # noqa: E402
 
 from pneumo.lungs import Segmenter  # noqa: E402
-from training import runs as module  # noqa: E402
 from training.fit import KEPT, LAST  # noqa: E402
 from training.runs import HELD_OUT, RUN, Study, held_out_scores  # noqa: E402
 from training.segment import load_segmenter  # noqa: E402
@@ -225,12 +224,15 @@ def test_finished_run_is_described_again_and_not_trained_again(runs, study, tmp_
 
 
 def test_interrupted_run_is_not_taken_for_a_finished_one(runs, study, tmp_path, monkeypatch):
+    """One more epoch begins, and is interrupted: the weights are no longer those that were described."""
     folder = Path(shutil.copytree(runs / "cnn" / "seed-0", tmp_path / "run"))
+    for state in folder.glob("state*"):
+        state.unlink()
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "train", interrupted)
+    monkeypatch.setattr(keras.Model, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         study.run("cnn", "robust", SMALL, folder, say_nothing())
     assert not (folder / RUN).exists()

@@ -1,0 +1,351 @@
+"""How a network is explained: saliency methods by name, one function each.
+
+All explain the logit, not the probability: the gradient of the sigmoid vanishes where a network is sure. The logit is
+that of pneumonia; evidence for NORMAL is what lowers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from pneumo.cover import covered
+from pneumo.framing import Prepared, cut
+from pneumo.zoo import CLASS_NAMES, SALIENCY_LAYER
+
+if TYPE_CHECKING:
+    from pneumo.bundle import Network
+
+DEFAULT_METHOD = "hirescam"
+"""The method where none is named."""
+Explain = Callable[[Sequence[Prepared], str], np.ndarray]
+"""From n radiographs and one of `pneumo.zoo.CLASS_NAMES` to evidence for it, 0 or more, float32, (n, rows, columns)."""
+
+_SIGNS = {label: 1.0 if label == CLASS_NAMES[1] else -1.0 for label in CLASS_NAMES}
+_BATCH = 64
+_FUSED_LAYERS = ("conv3", "conv4", SALIENCY_LAYER)
+_FAST_CHANNELS = 16
+_NOISE_SAMPLES, _NOISE_LEVEL = 16, 0.15
+_PATH_STEPS = 32
+_GRID, _PATCH = 14, 3
+"""Cells a side of the map of the sliding patch, and its side in cells."""
+_ZONE_SIDE = 56
+
+
+def _inputs(network: Network, prepared: Sequence[Prepared]) -> np.ndarray:
+    return np.concatenate(
+        [item.inputs(network.framing, network.scaling, network.input_size) for item in prepared], dtype=np.float32
+    )
+
+
+def _evidence(signed: np.ndarray) -> np.ndarray:
+    # numpy.maximum keeps what is no number, which TensorFlow's relu turns into 0.
+    return np.maximum(signed, 0).astype(np.float32)
+
+
+def _probe(model, layers: Sequence[str]):
+    """A function from inputs to the outputs of some layers and the logit."""
+    import keras
+    import tensorflow as tf
+
+    last = model.layers[-1]
+    taps = keras.Model(model.inputs, {name: model.get_layer(name).output for name in layers} | {"": last.input})
+
+    def probe(inputs):
+        found = taps(inputs, training=False)
+        return [found[name] for name in layers], (tf.matmul(found[""], last.kernel.value) + last.bias.value)[:, 0]
+
+    return probe, [tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)]
+
+
+def _compile_logit(model) -> Callable[[np.ndarray], np.ndarray]:
+    """From inputs, shape (n, size, size, 1), to their logits, shape (n,)."""
+    import tensorflow as tf
+
+    probe, signature = _probe(model, ())
+    forward = tf.function(lambda inputs: probe(inputs)[1], input_signature=signature)
+    return lambda inputs: _in_batches(forward, inputs)
+
+
+def _compile_input_gradient(model) -> Callable[[np.ndarray], np.ndarray]:
+    """From inputs, shape (n, size, size, 1), to the gradients of their logits, of the same shape."""
+    import tensorflow as tf
+
+    probe, signature = _probe(model, ())
+
+    @tf.function(input_signature=signature)
+    def gradient(inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            _, logit = probe(inputs)
+        return tape.gradient(logit, inputs)
+
+    return lambda inputs: _in_batches(gradient, inputs)
+
+
+def _compile_features(model, layers: Sequence[str]) -> Callable[[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
+    """From inputs to the output of each layer and the logit's gradient there, each (n, rows, columns, filters)."""
+    import tensorflow as tf
+
+    probe, signature = _probe(model, layers)
+
+    @tf.function(input_signature=signature)
+    def compute(inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            features, logit = probe(inputs)
+        return features, tape.gradient(logit, features)
+
+    def features_of(inputs: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        features, gradients = compute(inputs)
+        return [(one.numpy(), other.numpy()) for one, other in zip(features, gradients, strict=True)]
+
+    return features_of
+
+
+def _in_batches(function: Callable, inputs: np.ndarray) -> np.ndarray:
+    return np.concatenate([function(inputs[start : start + _BATCH]).numpy() for start in range(0, len(inputs), _BATCH)])
+
+
+def _class_activation(weigh: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[Network], Explain]:
+    """A method that weighs the last feature map by the gradient there."""
+
+    def make(network: Network) -> Explain:
+        compute = _compile_features(network.model, [SALIENCY_LAYER])
+
+        def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
+            features, gradient = compute(_inputs(network, prepared))[0]
+            return _evidence(weigh(features, _SIGNS[target] * gradient))
+
+        return explain
+
+    return make
+
+
+def _hirescam(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    return (features * gradient).sum(axis=-1)
+
+
+def _layercam(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    return (features * np.maximum(gradient, 0)).sum(axis=-1)
+
+
+def _gradcam_plus_plus(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    places = (1, 2)
+    square = gradient**2
+    below = 2 * square + square * gradient * features.sum(axis=places, keepdims=True)
+    alphas = square / np.where(square == 0, 1, below)
+    total = alphas.sum(axis=places, keepdims=True)
+    alphas = alphas / np.where(total == 0, 1, total)
+    weights = (np.maximum(gradient, 0) * alphas).sum(axis=places, keepdims=True)
+    return (weights * features).sum(axis=-1)
+
+
+def _gradcam(network: Network) -> Explain:
+    from tf_keras_vis.gradcam import Gradcam
+    from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
+
+    gradcam = Gradcam(network.model, model_modifier=ReplaceToLinear(), clone=True)
+
+    def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
+        maps = gradcam(
+            lambda output: _SIGNS[target] * output[:, 0],
+            _inputs(network, prepared),
+            penultimate_layer=SALIENCY_LAYER,
+            seek_penultimate_conv_layer=False,
+            expand_cam=False,
+            normalize_cam=False,
+        )
+        return np.asarray(maps, np.float32)
+
+    return explain
+
+
+def _layercam_fused(network: Network) -> Explain:
+    compute = _compile_features(network.model, _FUSED_LAYERS)
+
+    def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
+        maps = [
+            np.maximum(_layercam(features, _SIGNS[target] * gradient), 0)
+            for features, gradient in compute(_inputs(network, prepared))
+        ]
+        finest, coarsest = maps[0].shape[1:], maps[-1].shape[1:]
+        # Evidence per area: a finer map spreads it over more places.
+        maps = [layer * (np.prod(layer.shape[1:]) / np.prod(coarsest)) for layer in maps]
+        return np.stack(
+            [np.max([_enlarged(layer[index], finest) for layer in maps], axis=0) for index in range(len(prepared))]
+        ).astype(np.float32)
+
+    return explain
+
+
+def _enlarged(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    return cv2.resize(np.asarray(values, np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def _scorecam(channels: int | None) -> Callable[[Network], Explain]:
+    """Score-CAM with all channels, or with those that vary most over the image."""
+
+    def make(network: Network) -> Explain:
+        compute, logit = _compile_features(network.model, [SALIENCY_LAYER]), _compile_logit(network.model)
+        size = (network.input_size, network.input_size)
+        blank = np.zeros((1, *size, 1), np.float32)
+
+        def explain_one(image: np.ndarray, features: np.ndarray, target: str) -> np.ndarray:
+            if channels:
+                features = features[..., np.argsort(-features.std(axis=(0, 1)), kind="stable")[:channels]]
+            low, high = features.min(axis=(0, 1)), features.max(axis=(0, 1))
+            # A channel that is the same everywhere shows no place.
+            features, low, high = (part[..., high > low] for part in (features, low, high))
+            if not features.shape[-1]:
+                return np.zeros(features.shape[:2], np.float32)
+            masks = [_enlarged(mask, size) for mask in np.moveaxis((features - low) / (high - low), -1, 0)]
+            masked = image * np.stack(masks)[..., np.newaxis]
+            gains = _SIGNS[target] * (logit(masked) - logit(blank))
+            weights = np.exp(gains - gains.max())
+            return (features * (weights / weights.sum())).sum(axis=-1)
+
+        def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
+            inputs = _inputs(network, prepared)
+            features, _ = compute(inputs)[0]
+            return _evidence(
+                np.stack([explain_one(image, own, target) for image, own in zip(inputs, features, strict=True)])
+            )
+
+        return explain
+
+    return make
+
+
+def _smoothgrad(network: Network) -> Explain:
+    gradient = _compile_input_gradient(network.model)
+
+    def explain(prepared: Sequence[Prepared], _target: str) -> np.ndarray:
+        maps = []
+        for image in _inputs(network, prepared):
+            noise = np.random.default_rng(0).standard_normal((_NOISE_SAMPLES, *image.shape), np.float32)
+            noisy = image + noise * np.float32(_NOISE_LEVEL * np.ptp(image))
+            maps.append(np.abs(gradient(noisy).mean(axis=0))[..., 0])
+        return np.stack(maps).astype(np.float32)
+
+    return explain
+
+
+def _integrated_gradients(network: Network) -> Explain:
+    gradient = _compile_input_gradient(network.model)
+    steps = ((np.arange(_PATH_STEPS, dtype=np.float32) + 0.5) / _PATH_STEPS)[:, np.newaxis, np.newaxis, np.newaxis]
+
+    def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
+        signed = [(image * gradient(steps * image).mean(axis=0))[..., 0] for image in _inputs(network, prepared)]
+        return _evidence(_SIGNS[target] * np.stack(signed))
+
+    return explain
+
+
+def _patches(network: Network) -> Explain:
+    logit = _compile_logit(network.model)
+    size = network.input_size
+    edges = np.rint(np.linspace(0, size, _GRID + 1)).astype(int)
+    places = [(row, column) for row in range(_GRID - _PATCH + 1) for column in range(_GRID - _PATCH + 1)]
+
+    def explain_one(image: np.ndarray, target: str) -> np.ndarray:
+        hidden = np.repeat(image[np.newaxis], len(places) + 1, axis=0)
+        for copy, (row, column) in zip(hidden[1:], places, strict=True):
+            around = (slice(*_around(edges, row)), slice(*_around(edges, column)))
+            inside = (slice(edges[row], edges[row + _PATCH]), slice(edges[column], edges[column + _PATCH]))
+            ring = image[around].sum() - image[inside].sum()
+            copy[inside] = ring / max(1, image[around].size - image[inside].size)
+        logits = logit(hidden)
+        drops = _SIGNS[target] * (logits[0] - logits[1:])
+        total, count = np.zeros((_GRID, _GRID)), np.zeros((_GRID, _GRID))
+        for drop, (row, column) in zip(drops, places, strict=True):
+            cells = (slice(row, row + _PATCH), slice(column, column + _PATCH))
+            total[cells] += drop
+            count[cells] += 1
+        return total / count
+
+    def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
+        return _evidence(np.stack([explain_one(image, target) for image in _inputs(network, prepared)]))
+
+    return explain
+
+
+def _around(edges: np.ndarray, start: int) -> tuple[int, int]:
+    return int(edges[max(0, start - 1)]), int(edges[min(_GRID, start + _PATCH + 1)])
+
+
+def _zones(network: Network) -> Explain:
+    logit = _compile_logit(network.model)
+
+    def explain_one(item: Prepared, target: str) -> np.ndarray:
+        result = np.zeros((_ZONE_SIDE, _ZONE_SIDE), np.float32)
+        if item.lungs is None or not item.lungs.found:
+            return result
+        zones = list(item.lungs.zones().values())
+        logits = logit(_inputs(network, [item, *(covered(item, zone) for zone in zones)]))
+        box = item.box(network.framing)
+        for zone, drop in zip(zones, _SIGNS[target] * (logits[0] - logits[1:]), strict=True):
+            inside = cut(zone.astype(np.uint8) * 255, box, _ZONE_SIDE) >= 128
+            result[inside] = drop
+        return result
+
+    def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
+        return _evidence(np.stack([explain_one(item, target) for item in prepared]))
+
+    return explain
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way to explain a network.
+
+    Attributes
+    ----------
+    title : str
+        How it is called on the page.
+    passes : int
+        How often the network is run for one map, forward or backward.
+    make : callable
+        Takes a `pneumo.bundle.Network` and returns an `Explain`.
+    """
+
+    title: str
+    passes: int
+    make: Callable[[Network], Explain]
+
+
+METHODS = {
+    "hirescam": Method("HiResCAM", 2, _class_activation(_hirescam)),
+    "gradcam": Method("Grad-CAM", 2, _gradcam),
+    "gradcam++": Method("Grad-CAM++", 2, _class_activation(_gradcam_plus_plus)),
+    "layercam": Method("LayerCAM", 2, _class_activation(_layercam)),
+    "layercam-fused": Method("LayerCAM, three blocks", 2, _layercam_fused),
+    "scorecam": Method("Score-CAM", 257, _scorecam(None)),
+    "scorecam-fast": Method("fast Score-CAM", _FAST_CHANNELS + 2, _scorecam(_FAST_CHANNELS)),
+    "smoothgrad": Method("SmoothGrad", 2 * _NOISE_SAMPLES, _smoothgrad),
+    "integrated-gradients": Method("integrated gradients", 2 * _PATH_STEPS, _integrated_gradients),
+    "occlusion-zones": Method("occlusion of lung zones", 7, _zones),
+    "occlusion-patches": Method("occlusion by a sliding patch", (_GRID - _PATCH + 1) ** 2 + 1, _patches),
+}
+"""All methods by name. What speaks against the class is left out of every map.
+
+- HiResCAM (Draelos and Carin, arXiv 2011.08891, 2020) multiplies each place of the last feature map by its own
+  gradient; in units of the logit.
+- Grad-CAM (Selvaraju et al., ICCV 2017), by tf-keras-vis, multiplies it by the gradient's mean over all places. For a
+  head that weighs places differently, as these networks' do, that leaves many radiographs without any map.
+- Grad-CAM++ (Chattopadhyay et al., WACV 2018) weighs the places of that mean. The exponential of the score, by which
+  the paper multiplies all weights of an image alike, is left out: maps keep their scale.
+- LayerCAM (Jiang et al., IEEE TIP 30, 2021) is HiResCAM with the positive gradients alone; of three blocks, the largest
+  of their evidence per area, which shows finer detail.
+- Score-CAM (Wang et al., CVPR workshops 2020) weighs each channel by what the logit gains when the image is seen
+  through that channel alone, over an image of its mean gray; the fast one asks the 16 channels that vary most.
+- SmoothGrad (Smilkov et al., arXiv 1706.03825, 2017): size of the mean gradient over 16 noisy copies. It has no
+  sign: the map for either class is the same.
+- Integrated gradients (Sundararajan et al., ICML 2017) from an image of its mean gray, 32 steps; in units of the logit.
+- Occlusion (Zeiler and Fergus, ECCV 2014): by how much the logit falls when a lung zone, or a sliding patch, is covered
+  from its surroundings.
+"""
