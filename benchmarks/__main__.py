@@ -7,7 +7,8 @@ from benchmarks.examine import examine
 from benchmarks.lungs import lungs
 from benchmarks.saliency import saliency
 from benchmarks.startup import startup
-from pneumo.bundle import EMBEDDED, SALIENCY
+from pneumo.bundle import EMBEDDED
+from pneumo.methods import METHODS
 
 
 def main() -> None:
@@ -28,7 +29,8 @@ def main() -> None:
         "--masks", type=Path, help="lung masks that people drew (default: as the segmenter finds them)"
     )
     command.add_argument("--runs", type=Path, default=Path("runs/robust"))
-    command.add_argument("--out", type=Path, default=EMBEDDED / SALIENCY)
+    command.add_argument("--models", type=Path, default=EMBEDDED)
+    command.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     command.set_defaults(run=saliency)
     command = commands.add_parser("examine", help="to examine one radiograph: predictions and heatmaps")
     command.add_argument("--repeats", type=int, default=200)

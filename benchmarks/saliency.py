@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 
 from pneumo.backend import load_tensorflow
-from pneumo.bundle import EMBEDDED, Bundle, Network, load_bundle
+from pneumo.bundle import SALIENCY, Bundle, Network, load_bundle
 from pneumo.classifier import Classifier
 from pneumo.evidence import evidence_of
 from pneumo.framing import Prepared, cut
@@ -41,7 +41,15 @@ _BUDGET = 60_000
 _SANITY_IMAGES = 12
 
 
-def saliency(images: int, split: str, data: Path, masks: Path | None, runs: Path, out: Path) -> None:
+def saliency(
+    images: int,
+    split: str,
+    data: Path,
+    masks: Path | None,
+    runs: Path,
+    models: Path,
+    methods: Sequence[str] = tuple(METHODS),
+) -> None:
     """Measure every method on every network; print the table and write the numbers.
 
     Parameters
@@ -56,14 +64,16 @@ def saliency(images: int, split: str, data: Path, masks: Path | None, runs: Path
         Folder of lung masks that people drew; None for those that the segmenter finds.
     runs : Path
         Folder of runs: other seeds of a network tell how repeatable its maps are.
-    out : Path
-        JSON file; what it holds of another split is kept.
+    models : Path
+        The bundle; the numbers are written beside it, and those of another split are kept.
+    methods : sequence of str
+        Those to measure.
     """
     load_tensorflow()
     from training.bundling import write_json
     from training.compare import read_json, saliency_table
 
-    bundle = _with_scales(load_bundle(str(EMBEDDED)))
+    bundle = _with_scales(load_bundle(models))
     prepared, patients = _images(bundle, images, split, data, masks)
     print(f"{len(prepared)} called pneumonias, {split}", flush=True)
     rows: dict[str, Any] = {}
@@ -72,7 +82,7 @@ def saliency(images: int, split: str, data: Path, masks: Path | None, runs: Path
         baselines = {kind: _baseline(kind, judge, prepared, patients) for kind in BASELINES}
         rows[name] = {"baselines": {kind: found["summary"] for kind, found in baselines.items()}, "methods": {}}
         others = _other_seeds(network, runs)
-        for method in METHODS:
+        for method in methods:
             count = max(_SANITY_IMAGES, min(len(prepared), _BUDGET // METHODS[method].passes // 4))
             some = np.linspace(0, len(prepared) - 1, min(count, len(prepared))).astype(int)
             row = _measure(
@@ -85,6 +95,7 @@ def saliency(images: int, split: str, data: Path, masks: Path | None, runs: Path
             )
             rows[name]["methods"][method] = row
             print(f"{name} {method}: {row['gain']['value']:.3f}, {row['milliseconds']:.1f} ms", flush=True)
+    out = models / SALIENCY
     content = (read_json(out) or {}) | {split: {"images": len(prepared), "networks": rows}}
     write_json(out, content)
     print(saliency_table(content[split]))

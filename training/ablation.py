@@ -61,10 +61,10 @@ def _framings() -> list[Cell]:
         # With the plateau schedule the rate stays high, and an average over steps that large is no network.
         reference = Reference(framing=framing, schedule="cosine", average=0.99)
         cells.append(Cell(f"reference-{framing}", f"reference: {title}", _small(reference)))
-        cells.append(Cell(f"robust-{framing}", f"robust: {title}", _small(Robust(framing=framing))))
+        cells.append(Cell(f"robust-{framing}", f"robust: {title}", _small(Robust(framing=framing, balance="none"))))
     kept = dataclasses.replace(Robust().augmentation, strip=0.0)
-    title = f"robust: {titles['lungs']}, outside never removed"
-    return [*cells, Cell("robust-lungs-kept", title, _small(Robust(framing="lungs", augmentation=kept)))]
+    robust = Robust(framing="lungs", balance="none", augmentation=kept)
+    return [*cells, Cell("robust-lungs-kept", f"robust: {titles['lungs']}, outside never removed", _small(robust))]
 
 
 def _variants(winner: Cell, distilled: bool) -> list[Cell]:

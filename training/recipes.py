@@ -167,9 +167,10 @@ class Robust(Recipe):
     """
 
     input_size: int = 112
-    epochs: int = 10
-    framing: str = "lungs_alone"
+    epochs: int = 7
+    framing: str = "lungs"
     scaling: str = "standard"
+    balance: str = "smote"
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
             rotation=12.0,

@@ -205,11 +205,15 @@ def build_read_tab(service: ExaminationService) -> None:
             with gr.Row(elem_id="explanation"):
                 gr.HTML("<span>Explained by</span>")
                 titles = [(design.title, name) for name, design in METHODS.items()]
-                method = gr.Dropdown(titles, value=DEFAULT_METHOD, label="Saliency method", container=False)
+                method = gr.Dropdown(
+                    titles, value=DEFAULT_METHOD, label="Saliency method", container=False, elem_id="method"
+                )
                 gr.HTML("<span>for</span>")
                 classes = [("its decision", DECIDED), *((name, name) for name in CLASS_NAMES)]
-                target = gr.Dropdown(classes, value=DECIDED, label="Class explained", container=False)
-                hottest = gr.Button("Cover the hottest zone", size="sm", elem_id="cover")
+                target = gr.Dropdown(classes, value=DECIDED, label="Class explained", container=False, elem_id="target")
+                gr.HTML("<span>Cover</span>")
+                hottest = gr.Button("the hottest zone", size="sm", elem_id="cover")
+                gr.HTML(views.paint_switch())
                 uncover = gr.Button("Uncover", size="sm", elem_id="uncover")
             gr.HTML(views.toolbar())
             cards = gr.HTML(views.empty_view().cards, elem_id="cards", js_on_load=_PAINT)

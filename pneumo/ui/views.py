@@ -87,13 +87,17 @@ def toolbar() -> str:
     <option value="beside">side by side</option></select></label>
   <label><input type="checkbox" id="show-lungs" autocomplete="off"
     onchange="document.documentElement.classList.toggle('lungs-on', this.checked)"> Lung outline</label>
-  <label><input type="checkbox" id="paint" autocomplete="off"
-    onchange="document.documentElement.classList.toggle('painting', this.checked)"> Paint a region to cover</label>
   <span class="key"><i></i> lungs <i class="seen"></i> box shown to the network</span>
   <span class="legend"><span>no evidence</span><span class="ramp" role="img"
     aria-label="colours from no evidence to strong evidence" style="background-image: url({ramp})"></span>
     <span>strong</span></span>
 </div>"""
+
+
+def paint_switch() -> str:
+    """The switch that makes a stroke over a radiograph cover what it passes."""
+    return """<label><input type="checkbox" id="paint" autocomplete="off"
+onchange="document.documentElement.classList.toggle('painting', this.checked)"> what I paint</label>"""
 
 
 def reading_notes() -> str:

@@ -1,0 +1,88 @@
+"""The measures of `python -m benchmarks saliency`, on a judge whose evidence is known."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from benchmarks.saliency import BASELINES, _curves, _imputed, _road, saliency
+from pneumo.bundle import SALIENCY
+from pneumo.zoo import ARCHITECTURES
+from training.compare import saliency_table
+
+SIZE = 56
+
+
+class Judge:
+    """Looks at one corner alone: its probability is what is bright there."""
+
+    def ask(self, images: np.ndarray) -> np.ndarray:
+        return np.clip(images[:, :16, :16].mean(axis=(1, 2)), 0, 1)
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    """Bright in that corner, black elsewhere."""
+    found = np.zeros((SIZE, SIZE), np.float32)
+    found[:16, :16] = 1
+    return found
+
+
+def corner(row: int, column: int) -> np.ndarray:
+    values = np.zeros((14, 14))
+    values[row : row + 4, column : column + 4] = 1
+    return values
+
+
+def test_right_map_deletes_at_once_and_inserts_at_once(image):
+    deletion, insertion = _curves(Judge(), image, corner(0, 0))
+    assert insertion - deletion > 0.4
+    wrong_deletion, wrong_insertion = _curves(Judge(), image, corner(10, 10))
+    assert wrong_deletion > deletion
+    assert wrong_insertion < insertion
+    random = np.random.default_rng(0).random((14, 14))
+    assert abs(np.diff(_curves(Judge(), image, random))[0]) < 0.2
+
+
+def test_flat_map_is_a_random_order(image):
+    assert abs(np.diff(_curves(Judge(), image, np.zeros((7, 7))))[0]) < 0.2
+
+
+def test_road_tells_the_hottest_from_the_coldest(image):
+    assert _road(Judge(), image, corner(0, 0)) > 0.3
+    assert _road(Judge(), image, -corner(0, 0)) < -0.3
+
+
+def test_imputation_is_linear():
+    """What is harmonic is filled exactly: a plane among them."""
+    rows, columns = np.mgrid[:SIZE, :SIZE].astype(float)
+    plane = 3 * rows - 2 * columns + 7
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[10:30, 20:40] = True
+    mask[45, 5] = True
+    np.testing.assert_allclose(_imputed(np.where(mask, -1000, plane), mask), plane)
+
+
+def test_whole_benchmark(manifest, masks, runs, bundle_folder, tmp_path, capsys):
+    """On whatever of the shipped pneumonias the tiny networks call; other seeds of one of them are there."""
+    models, methods = shutil.copytree(bundle_folder, tmp_path / "models"), ["hirescam", "occlusion-zones"]
+    for split, drawn in (("held out", None), ("test", masks)):
+        saliency(3, split, manifest, drawn, runs, models, methods)
+    measured = json.loads((models / SALIENCY).read_text())
+    assert set(measured) == {"held out", "test"}
+    content = measured["test"]
+    assert content["networks"].keys() == ARCHITECTURES.keys()
+    for found in content["networks"].values():
+        assert list(found["methods"]) == methods
+        assert found["baselines"].keys() == set(BASELINES)
+        for row in found["methods"].values():
+            low, high = row["gain"]["interval"]
+            assert low <= row["gain"]["value"] <= high
+            assert row["gain"]["value"] == pytest.approx(row["insertion"]["value"] - row["deletion"]["value"])
+            assert 0 <= row["share"]["value"] <= 1
+            assert 0 <= row["blank"] <= 1
+            assert row["images"] == content["images"]
+    table = saliency_table(content)
+    assert table in capsys.readouterr().out
+    assert table.count("\n") == 1 + 3 * (len(methods) + len(BASELINES))
