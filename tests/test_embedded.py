@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT, SHARED
 
-from pneumo.bundle import EMBEDDED, OPERATING_POINTS, load_bundle, weights
+from pneumo.bundle import ABLATION, EMBEDDED, OPERATING_POINTS, load_bundle, weights
 from pneumo.examination import Examiner
 from pneumo.radiograph import read_radiograph
 from pneumo.ui.examples import FOLDER, load_examples
@@ -45,6 +45,7 @@ def test_manifest_states_what_was_done(manifest):
         assert entry["recipe"]["name"] == DEFAULT
         for field in ("input_size", "epochs", "framing", "scaling", "balance", "average"):
             assert entry["recipe"][field] == getattr(made, field), field
+        assert [seed["seed"] for seed in entry["seeds"]] == [0, 1, 2]
         best = max(entry["seeds"], key=lambda seed: seed["held_out"]["score"])
         assert entry["recipe"]["seed"] == best["seed"]
         for point in OPERATING_POINTS:
@@ -57,6 +58,16 @@ def test_manifest_states_what_was_done(manifest):
         path = EMBEDDED / entry["file"]
         assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
         assert path.stat().st_size < 9_500_000, path.name
+
+
+def test_recipe_is_that_of_the_best_row_of_the_ablation():
+    rows = json.loads((EMBEDDED / ABLATION).read_text())
+    best = max(rows.values(), key=lambda row: row["score"])
+    made = recipe(DEFAULT)
+    for field in ("framing", "scaling", "balance", "average", "schedule", "optimizer"):
+        assert best["recipe"][field] == getattr(made, field), field
+    assert {row["recipe"]["balance"] for row in rows.values()} == {"none", "class_weights", "oversample", "smote"}
+    assert all(row["seeds"] == 3 for row in rows.values())
 
 
 def test_loaded_networks_are_the_full_ones(examiner):
