@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -75,6 +76,8 @@ def saliency(
 
     bundle = _with_scales(load_bundle(models))
     prepared, patients = _images(bundle, images, split, data, masks)
+    if not prepared:
+        sys.exit(f"No pneumonia of the split {split!r} is called by all networks: there is nothing to measure.")
     print(f"{len(prepared)} called pneumonias, {split}", flush=True)
     rows: dict[str, Any] = {}
     for name, network in bundle.networks.items():

@@ -206,6 +206,8 @@ def _scorecam(channels: int | None) -> Callable[[Network], Explain]:
             masks = [_enlarged(mask, size) for mask in np.moveaxis((features - low) / (high - low), -1, 0)]
             masked = image * np.stack(masks)[..., np.newaxis]
             gains = _SIGNS[target] * (logit(masked) - logit(blank))
+            if gains.max() <= 0:
+                return np.zeros(features.shape[:2], np.float32)
             weights = np.exp(gains - gains.max())
             return (features * (weights / weights.sum())).sum(axis=-1)
 
@@ -342,7 +344,8 @@ METHODS = {
 - LayerCAM (Jiang et al., IEEE TIP 30, 2021) is HiResCAM with the positive gradients alone; of three blocks, the largest
   of their evidence per area, which shows finer detail.
 - Score-CAM (Wang et al., CVPR workshops 2020) weighs each channel by what the logit gains when the image is seen
-  through that channel alone, over an image of its mean gray; the fast one asks the 16 channels that vary most.
+  through that channel alone, over an image of its mean gray; where no channel gains anything, the map is empty. The
+  fast one asks the 16 channels that vary most.
 - SmoothGrad (Smilkov et al., arXiv 1706.03825, 2017): size of the mean gradient over 16 noisy copies. It has no
   sign: the map for either class is the same.
 - Integrated gradients (Sundararajan et al., ICML 2017) from an image of its mean gray, 32 steps; in units of the logit.

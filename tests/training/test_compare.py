@@ -196,7 +196,12 @@ def test_uncertain_words():
 
 def test_ablation_table(copy):
     def part(auc: float) -> dict:
-        shortcuts = {"lungs black": 0.6, "lungs filled from around": 0.55, "border ring alone": 0.5}
+        shortcuts = {
+            "all but the lungs black": 0.9,
+            "lungs black": 0.6,
+            "lungs filled from around": 0.55,
+            "border ring alone": 0.5,
+        }
         interval = {"value": auc, "interval": [auc - 0.01, auc + 0.01]}
         return {"auc": interval, "stressed": auc - 0.1, "shortcuts": shortcuts, "ece": 0.05}
 
@@ -213,6 +218,7 @@ def test_ablation_table(copy):
         "0.980 [0.970, 0.990]",
         "0.970 [0.960, 0.980]",
         "0.880 / 0.870",
+        "0.900 / 0.900",
         "0.600 / 0.600",
         "0.550 / 0.550",
         "0.050 / 0.050",

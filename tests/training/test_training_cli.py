@@ -178,7 +178,7 @@ def assert_one_line(capsys, *words: str) -> None:
         ("schedule=step", ["field schedule", "plateau, cosine"]),
         ("average=1", ["field average", "below 1", "received 1"]),
         ("weight_decay=-1", ["field weight_decay", "received -1"]),
-        ("seed=-1", ["field seed"]),
+        ("seed=3", ["Seeds are named by --seeds"]),
         ("augmentation=none", ["field augmentation"]),
         ("epoch=3", ["field of a recipe must be one of", "epochs", "'epoch'"]),
         ("=3", ["field of a recipe must be one of", "''"]),
