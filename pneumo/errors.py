@@ -25,7 +25,7 @@ class HubUnreachable(BundleError):
 
 
 class UnknownNameError(PneumoError, ValueError):
-    """Raised when a network, operating point, framing, scaling, saliency method or class does not exist."""
+    """Raised when what was chosen does not exist: a network, operating point, framing, method, class or region."""
 
 
 def first_line(error: BaseException) -> str:

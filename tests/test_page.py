@@ -443,6 +443,24 @@ def test_painted_region_is_covered(page):
     assert page.evaluate("document.fullscreenElement === null")
 
 
+def test_painting_over_all_of_it_is_refused_and_loses_nothing(page):
+    upload(page, RADIOGRAPH)
+    before = wait_for_answer(page, RADIOGRAPH.name)
+    page.locator("#paint").check()
+    film = page.locator("#cards button.film").first.bounding_box()
+    page.mouse.move(film["x"] + 1, film["y"] + 1)
+    page.mouse.down()
+    for row in range(25):
+        y = film["y"] + film["height"] * row / 24
+        for x in (film["x"] + 1, film["x"] + film["width"] - 1)[:: 1 if row % 2 else -1]:
+            page.mouse.move(x, y)
+    page.mouse.up()
+    page.get_by_text("cover at most 90 % of it").wait_for(timeout=60_000)
+    assert page.inner_text("#verdict") == before
+    page.locator("#cover").click()
+    page.locator("#cards .covering").first.wait_for(timeout=60_000)
+
+
 def test_view_is_changed_without_the_server(page):
     upload(page, RADIOGRAPH)
     wait_for_answer(page, RADIOGRAPH.name)

@@ -151,7 +151,15 @@ def build_read_tab(service: ExaminationService) -> None:
         target: str,
         event: gr.EventData,
     ) -> tuple:
-        return cover(str(event.strokes))(kept, verdict, choice, percent, method, target)
+        strokes = str(event.strokes)
+        if kept:
+            try:
+                strokes_region(kept[0], kept[1], strokes)
+            except PneumoError as error:
+                # What was painted is refused; the radiograph and its answer stay.
+                gr.Warning(str(error))
+                return gr.skip(), gr.skip(), gr.skip()
+        return cover(strokes)(kept, verdict, choice, percent, method, target)
 
     def check(kept: Kept | tuple[()] | None, method: str, target: str) -> str:
         if not kept:
