@@ -167,7 +167,7 @@ class Robust(Recipe):
     """
 
     input_size: int = 112
-    epochs: int = 7
+    epochs: int = 12
     framing: str = "lungs"
     scaling: str = "standard"
     balance: str = "smote"
