@@ -44,6 +44,7 @@ models: prepared
 	.venv/bin/python -m training evaluate --masks "$(MASKS)" \
 	  $(if $(wildcard $(ORIGINALS)),--originals "$(ORIGINALS)") \
 	  $(if $(wildcard runs/reference_bundle/manifest.json),--beside runs/reference_bundle)
+	.venv/bin/python -m training cases --masks "$(MASKS)"
 	.venv/bin/python -m training compare
 	.venv/bin/python -m training card
 

@@ -72,6 +72,18 @@ def legend_rgba(width: int = 256, height: int = 1) -> np.ndarray:
     return np.repeat(_colours(np.linspace(0, 1, width, dtype=np.float32)[np.newaxis]), height, axis=0)
 
 
+def outline(mask: np.ndarray) -> str:
+    """The border of a mask, bool, shape (height, width), as the data of an SVG path in its pixels."""
+    curves, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    path = ""
+    for curve in curves:
+        # Without the steps of the pixels.
+        smooth = np.mean([np.roll(curve, shift, axis=0) for shift in range(-3, 4)], axis=0)
+        points = cv2.approxPolyDP(smooth.astype(np.float32), 0.2, closed=True)[:, 0] + 0.5
+        path += "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + "Z"
+    return path
+
+
 def encode_png(pixels: np.ndarray) -> bytes:
     """Gray, RGB or RGBA values as the bytes of a PNG."""
     if pixels.ndim == 3:

@@ -93,13 +93,15 @@ def runs(manifest, segmenter, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle_folder(runs, manifest, masks, segmenter, tmp_path_factory) -> Path:
-    """A bundle of the tiny networks, evaluated. Tests copy it before they alter it."""
+    """A bundle of the tiny networks, evaluated, with its case library. Tests copy it before they alter it."""
     from training.bundling import make_bundle
+    from training.cases import make_cases
     from training.evaluate import evaluate
 
     def make(folder: Path) -> None:
         make_bundle(runs, manifest, segmenter, folder)
         evaluate(folder, manifest, runs=runs, masks=masks, originals=DATA / "full_resolution")
+        make_cases(folder, manifest, masks)
 
     return once(tmp_path_factory, "models", make)
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from pneumo.backend import load_tensorflow
 from pneumo.bundle import ABLATION, EMBEDDED
+from pneumo.cases import CASES
 from pneumo.errors import PneumoError
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
 from training.errors import PublishError, RecipeError
@@ -107,11 +108,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--originals", type=Path, help="test images as they were published, before they were resized")
     evaluate.set_defaults(run=_evaluate)
 
-    for command in (train, ablation, bundle, evaluate):
+    cases = add("cases", help="write the case library of the teaching room from an evaluated bundle")
+    cases.add_argument("--masks", type=Path, help="lung masks that people drew, for the test images")
+    cases.set_defaults(run=_cases)
+
+    for command in (train, ablation, bundle, evaluate, cases):
         command.add_argument("--data", type=Path, default=MANIFEST, help="manifest of the data")
     for command in (train, ablation, bundle):
         command.add_argument("--lungs", type=Path, default=LUNGS, help=f"folder of the segmenter (default {LUNGS})")
-    for command in (ablation, bundle, evaluate):
+    for command in (ablation, bundle, evaluate, cases):
         command.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
 
     make_card = add("card", help="write model_card.md from the bundle")
@@ -217,6 +222,16 @@ def _evaluate(options: argparse.Namespace) -> None:
     draw(options.runs, options.data, options.models, evaluation)
     print(tables(options.models)["test"])
     print(f"Wrote metrics.json, predictions.csv and figures to {options.models}.")
+
+
+def _cases(options: argparse.Namespace) -> None:
+    load_tensorflow()
+    from training.cases import make_cases
+
+    index = make_cases(options.models, options.data, options.masks)
+    for stop in index["tour"]:
+        print(f"{stop['title']}: {stop['case']}")
+    print(f"Wrote {len(index['cases'])} cases to {options.models / CASES}.")
 
 
 def _compare(options: argparse.Namespace) -> None:

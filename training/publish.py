@@ -26,6 +26,7 @@ from pneumo.bundle import (
     verified_path,
     weights,
 )
+from pneumo.cases import CASES
 from pneumo.errors import first_line
 from training.card import EVAL_RESULTS, REPOSITORY, card, eval_results, evaluated_manifest
 from training.errors import PublishError
@@ -33,7 +34,7 @@ from training.errors import PublishError
 ROOT = EMBEDDED.parent
 """The checkout, from which the Space is published."""
 _SPACE_FILES = ("app.py", "requirements.txt", "README.md", "model_card.md", "LICENSE")
-_SPACE_FOLDERS = {"pneumo": (".py", ".css", ".json", ".jpeg", ".md"), "models": (".keras", ".json", ".csv")}
+_SPACE_FOLDERS = {"pneumo": (".py", ".css", ".js", ".json", ".jpeg", ".md"), "models": (".keras", ".json", ".csv", ".zip")}
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([\w./-]+)\)")
 _Result = TypeVar("_Result")
 
@@ -118,7 +119,7 @@ def plan_networks(folder: Path, repository: str, networks: list[str] | None = No
     source = FolderFiles(str(folder))
     files = {entry["file"]: verified_path(source, entry).read_bytes() for entry in weights(manifest)}
     reports = [folder / name for name in (METRICS, PREDICTIONS)]
-    reports += [path for path in (folder / ABLATION, folder / SEGMENTER_RECORD) if path.exists()]
+    reports += [path for path in (folder / ABLATION, folder / SEGMENTER_RECORD, folder / CASES) if path.exists()]
     for path in (*reports, *sorted((folder / "figures").glob("*.png"))):
         files[path.relative_to(folder).as_posix()] = _read(path)
     whole = manifest["together"] is not None

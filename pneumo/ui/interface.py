@@ -11,7 +11,7 @@ import gradio as gr
 
 from pneumo.examination import DISCLAIMER
 from pneumo.radiograph import MAX_BYTES
-from pneumo.ui import sessions, theme
+from pneumo.ui import sessions, teach, theme
 from pneumo.ui.components import fill_in_defaults
 from pneumo.ui.numbers import build_numbers_tab
 from pneumo.ui.read import UPLOAD_LIFETIME, build_read_tab
@@ -44,6 +44,8 @@ def build_interface(service: ExaminationService) -> gr.Blocks:
         )
         with gr.Tab("Read a radiograph"):
             build_read_tab(service)
+        with gr.Tab("Teaching room", elem_id=teach.TAB):
+            teach.build_teaching_tab()
         with gr.Tab("The numbers"):
             build_numbers_tab(service, page)
     page.queue(max_size=QUEUE_LENGTH)
@@ -70,12 +72,12 @@ def launch(**options: Any) -> None:
         server_port=port,
         theme=theme.theme(),
         css_paths=theme.CSS,
-        head=theme.HEAD,
+        head=theme.HEAD + teach.HEAD,
         max_file_size=MAX_BYTES,
         footer_links=["api"],
         ssr_mode=False,
         state_session_capacity=sessions.CAPACITY,
-        app_kwargs={"lifespan": sessions.forgetting},
+        app_kwargs={"lifespan": sessions.forgetting, "routes": teach.teaching_routes(service)},
         **options,
     )
 

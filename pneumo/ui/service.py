@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from concurrent.futures import Future
@@ -10,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pneumo.bundle import OPERATING_POINTS, load_bundle
+from pneumo.bundle import METRICS, OPERATING_POINTS, load_bundle, open_bundle
+from pneumo.cases import CASES, CaseLibrary
 from pneumo.classifier import parse_operating_point
 from pneumo.errors import BundleError, HubUnreachable
 from pneumo.examination import Examination, Examiner
@@ -35,6 +37,8 @@ class ExaminationService:
         self._examiner: Future[Examiner] = Future()
         self._examining = threading.Lock()
         self._starting = threading.Lock()
+        self._library: CaseLibrary | None = None
+        self._opening = threading.Lock()
 
     def start(self) -> None:
         """Begin to load the networks, and warm them, on a thread of its own."""
@@ -87,6 +91,36 @@ class ExaminationService:
         examiner = self.examiner()
         with self._examining:
             return examiner.sanity(radiograph, method, target), radiograph
+
+    def library(self) -> CaseLibrary:
+        """The case library of the bundle, read once; the networks need not be loaded.
+
+        Raises
+        ------
+        BundleError
+            If the bundle has none.
+        """
+        with self._opening:
+            if self._library is None:
+                self._library = CaseLibrary(open_bundle(self._location).path(CASES))
+            return self._library
+
+    def metrics(self) -> dict[str, Any]:
+        """All measures of the bundle on the test split.
+
+        Raises
+        ------
+        BundleError
+            If it has not been evaluated.
+        """
+        path = open_bundle(self._location).path(METRICS)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(
+                f"The networks must have been evaluated to be compared; {path} cannot be read ({error}). "
+                "Run `python -m training evaluate`."
+            ) from error
 
     def _current(self) -> Future[Examiner]:
         with self._starting:

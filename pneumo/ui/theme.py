@@ -6,8 +6,8 @@ from pathlib import Path
 
 import gradio as gr
 
-CSS = Path(__file__).with_name("page.css")
-"""Style sheet of the page."""
+CSS = [Path(__file__).with_name(name) for name in ("page.css", "teach.css")]
+"""Style sheets of the page."""
 
 HEAD = """
 <style>

@@ -6,9 +6,6 @@ import base64
 from dataclasses import dataclass
 from html import escape
 
-import cv2
-import numpy as np
-
 from pneumo.classifier import Prediction
 from pneumo.evidence import Evidence
 from pneumo.examination import DISCLAIMER, Covering, Examination, uncertain_words
@@ -16,7 +13,7 @@ from pneumo.framing import RASTER, Box
 from pneumo.lungs import Lungs
 from pneumo.methods import METHODS
 from pneumo.radiograph import Radiograph
-from pneumo.render import OPACITY, display_pixels, encode_jpeg, encode_png, heat_rgba, legend_rgba
+from pneumo.render import OPACITY, display_pixels, encode_jpeg, encode_png, heat_rgba, legend_rgba, outline
 from pneumo.report import percent, probability
 from pneumo.saliency import Heatmap
 from pneumo.sanity import SanityCheck
@@ -258,11 +255,11 @@ def _zone_table(evidence: Evidence) -> str:
 def _contours(heatmap: Heatmap) -> str:
     """Lines where the heat reaches a quarter and half of the scale."""
     heat = heatmap.placed(RASTER, RASTER) / heatmap.scale
-    return _drawing("contour", "".join(f'<path d="{_outline(heat >= level)}"/>' for level in _CONTOURS))
+    return _drawing("contour", "".join(f'<path d="{outline(heat >= level)}"/>' for level in _CONTOURS))
 
 
 def _covered(covering: Covering | None) -> str:
-    return _drawing("covered", f'<path d="{_outline(covering.mask)}"/>') if covering else ""
+    return _drawing("covered", f'<path d="{outline(covering.mask)}"/>') if covering else ""
 
 
 def _drawing(kind: str, paths: str) -> str:
@@ -276,7 +273,7 @@ def _overlay(lungs: Lungs | None, box: Box | None) -> str:
     """The outlines of the lungs, and the box that the network saw; each line twice, dark below light."""
     if lungs is None or not lungs.found:
         return ""
-    path = f'<path d="{_outline(lungs.right)}{_outline(lungs.left)}"/>'
+    path = f'<path d="{outline(lungs.right)}{outline(lungs.left)}"/>'
     if box:
         left, top, right, bottom = (f"{edge * RASTER:.1f}" for edge in (box.left, box.top, box.right, box.bottom))
         path = f'<path class="seen" d="M{left} {top}H{right}V{bottom}H{left}Z"/>{path}'
@@ -284,18 +281,6 @@ def _overlay(lungs: Lungs | None, box: Box | None) -> str:
         f'<svg class="outline" viewBox="0 0 {RASTER} {RASTER}" preserveAspectRatio="none" aria-hidden="true">'
         f'<g class="halo">{path}</g><g class="line">{path}</g></svg>'
     )
-
-
-def _outline(mask: np.ndarray) -> str:
-    """A mask's border as the data of an SVG path, in pixels of the mask."""
-    curves, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    path = ""
-    for curve in curves:
-        # Without the steps of the pixels.
-        smooth = np.mean([np.roll(curve, shift, axis=0) for shift in range(-3, 4)], axis=0)
-        points = cv2.approxPolyDP(smooth.astype(np.float32), 0.2, closed=True)[:, 0] + 0.5
-        path += "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + "Z"
-    return path
 
 
 def _point_title(examination: Examination) -> str:
