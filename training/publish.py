@@ -34,7 +34,10 @@ from training.errors import PublishError
 ROOT = EMBEDDED.parent
 """The checkout, from which the Space is published."""
 _SPACE_FILES = ("app.py", "requirements.txt", "README.md", "model_card.md", "LICENSE")
-_SPACE_FOLDERS = {"pneumo": (".py", ".css", ".js", ".json", ".jpeg", ".md"), "models": (".keras", ".json", ".csv", ".zip")}
+_SPACE_FOLDERS = {
+    "pneumo": (".py", ".css", ".js", ".json", ".jpeg", ".md"),
+    "models": (".keras", ".json", ".csv", ".zip"),
+}
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([\w./-]+)\)")
 _Result = TypeVar("_Result")
 
