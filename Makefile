@@ -47,6 +47,7 @@ models: prepared
 	.venv/bin/python -m training cases --masks "$(MASKS)"
 	.venv/bin/python -m training compare
 	.venv/bin/python -m training card
+	.venv/bin/python -m training showcase
 
 # What every training needs: the verified data, and the segmenter.
 prepared: develop

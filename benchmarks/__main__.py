@@ -7,6 +7,7 @@ from benchmarks.examine import examine
 from benchmarks.lungs import lungs
 from benchmarks.saliency import saliency
 from benchmarks.startup import startup
+from benchmarks.teaching import teaching
 from pneumo.bundle import EMBEDDED
 from pneumo.methods import METHODS
 
@@ -35,6 +36,9 @@ def main() -> None:
     command = commands.add_parser("examine", help="to examine one radiograph: predictions and heatmaps")
     command.add_argument("--repeats", type=int, default=200)
     command.set_defaults(run=examine)
+    command = commands.add_parser("teaching", help="how quickly the teaching room answers in a browser")
+    command.add_argument("--repeats", type=int, default=200)
+    command.set_defaults(run=teaching)
     options = vars(parser.parse_args())
     options.pop("run")(**options)
 

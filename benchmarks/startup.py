@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from gradio_client import Client, handle_file
@@ -35,13 +36,13 @@ def startup(repeats: int) -> None:
         print(f"{title:<44}{statistics.median(values):>8.2f}{min(values):>8.2f}{max(values):>8.2f}")
 
 
-def _measure() -> tuple[float, float, float]:
+@contextlib.contextmanager
+def served() -> Iterator[str]:
+    """Start the page in a process of its own; give its address once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    radiograph = load_examples()[0].path
-    began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "app.py"],
         cwd=_ROOT,
@@ -52,7 +53,17 @@ def _measure() -> tuple[float, float, float]:
     try:
         while not _serves(url):
             time.sleep(0.02)
-        served = time.perf_counter() - began
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _measure() -> tuple[float, float, float]:
+    radiograph = load_examples()[0].path
+    began = time.perf_counter()
+    with served() as url:
+        until_served = time.perf_counter() - began
         client = Client(url, verbose=False)
         client.predict(handle_file(radiograph), api_name="/examine")
         first = time.perf_counter() - began
@@ -61,10 +72,7 @@ def _measure() -> tuple[float, float, float]:
             start = time.perf_counter()
             client.predict(handle_file(radiograph), api_name="/examine")
             later.append(time.perf_counter() - start)
-        return served, first, statistics.median(later)
-    finally:
-        process.terminate()
-        process.wait()
+        return until_served, first, statistics.median(later)
 
 
 def _serves(url: str) -> bool:

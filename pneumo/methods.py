@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.polynomial.legendre import leggauss
 
 from pneumo.cover import covered
 from pneumo.framing import Prepared, cut
@@ -30,7 +31,9 @@ _BATCH = 64
 _FUSED_LAYERS = ("conv3", "conv4", SALIENCY_LAYER)
 _FAST_CHANNELS = 16
 _NOISE_SAMPLES, _NOISE_LEVEL = 16, 0.15
-_PATH_STEPS = 32
+_PATH_NODES, _FEW_NODES = 16, 2
+_CELL = 4
+"""Side, in pixels, of the cells in which the gradients of the input are summed."""
 _GRID, _PATCH = 14, 3
 """Cells a side of the map of the sliding patch, and its side in cells."""
 _ZONE_SIDE = 56
@@ -237,15 +240,24 @@ def _smoothgrad(network: Network) -> Explain:
     return explain
 
 
-def _integrated_gradients(network: Network) -> Explain:
-    gradient = _compile_input_gradient(network.model)
-    steps = ((np.arange(_PATH_STEPS, dtype=np.float32) + 0.5) / _PATH_STEPS)[:, np.newaxis, np.newaxis, np.newaxis]
+def _integrated_gradients(nodes: int) -> Callable[[Network], Explain]:
+    """Integrated gradients by Gauss-Legendre quadrature, summed in cells with their signs."""
+    places, weights = ((part / 2).astype(np.float32)[:, np.newaxis, np.newaxis, np.newaxis] for part in leggauss(nodes))
 
-    def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
-        signed = [(image * gradient(steps * image).mean(axis=0))[..., 0] for image in _inputs(network, prepared)]
-        return _evidence(_SIGNS[target] * np.stack(signed))
+    def make(network: Network) -> Explain:
+        gradient = _compile_input_gradient(network.model)
+        side = network.input_size // _CELL
 
-    return explain
+        def explain_one(image: np.ndarray) -> np.ndarray:
+            signed = image * (weights * gradient((places + 0.5) * image)).sum(axis=0)
+            return cv2.resize(signed[..., 0], (side, side), interpolation=cv2.INTER_AREA) * (image.size / side**2)
+
+        def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
+            return _evidence(_SIGNS[target] * np.stack([explain_one(image) for image in _inputs(network, prepared)]))
+
+        return explain
+
+    return make
 
 
 def _patches(network: Network) -> Explain:
@@ -329,7 +341,8 @@ METHODS = {
     "scorecam": Method("Score-CAM", 257, _scorecam(None)),
     "scorecam-fast": Method("fast Score-CAM", _FAST_CHANNELS + 2, _scorecam(_FAST_CHANNELS)),
     "smoothgrad": Method("SmoothGrad", 2 * _NOISE_SAMPLES, _smoothgrad),
-    "integrated-gradients": Method("integrated gradients", 2 * _PATH_STEPS, _integrated_gradients),
+    "integrated-gradients": Method("integrated gradients", 2 * _PATH_NODES, _integrated_gradients(_PATH_NODES)),
+    "integrated-gradients-fast": Method("fast integrated gradients", 2 * _FEW_NODES, _integrated_gradients(_FEW_NODES)),
     "occlusion-zones": Method("occlusion of lung zones", 7, _zones),
     "occlusion-patches": Method("occlusion by a sliding patch", (_GRID - _PATCH + 1) ** 2 + 1, _patches),
 }
@@ -348,7 +361,9 @@ METHODS = {
   fast one asks the 16 channels that vary most.
 - SmoothGrad (Smilkov et al., arXiv 1706.03825, 2017): size of the mean gradient over 16 noisy copies. It has no
   sign: the map for either class is the same.
-- Integrated gradients (Sundararajan et al., ICML 2017) from an image of its mean gray, 32 steps; in units of the logit.
+- Integrated gradients (Sundararajan et al., ICML 2017) from an image of its mean gray; in units of the logit. Summed
+  with their signs in cells of 4 x 4 pixels, so that what speaks for and against side by side cancels. The path is
+  integrated at 16 points by Gauss-Legendre quadrature, by the fast ones at 2.
 - Occlusion (Zeiler and Fergus, ECCV 2014): by how much the logit falls when a lung zone, or a sliding patch, is covered
   from its surroundings.
 """

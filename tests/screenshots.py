@@ -15,6 +15,17 @@ from pneumo.ui.examples import load_examples
 DOCS = ROOT / "docs"
 
 
+_ROOMS = {
+    "cases": ("room=cases", ".t-case"),
+    "case": ("room=cases&case=person153_bacteria_726", ".teach .card"),
+    "threshold": ("room=threshold", ".t-plot"),
+    "exercise": ("room=exercise&seed=7", ".t-exercise h2"),
+    "compare": ("room=compare", ".t-plot"),
+    "tour": ("room=tour&stop=3", ".t-panel"),
+}
+"""By name of the picture: the address of a room of the teaching room, and what is waited for."""
+
+
 def main() -> None:
     """Photograph the page with each kind of answer, on a laptop and a phone, light and dark."""
     DOCS.mkdir(exist_ok=True)
@@ -32,6 +43,9 @@ def main() -> None:
         _photograph(browser, url, "page_refused")
         _photograph(browser, url, "page_phone", example=pneumonia, size=(390, 844))
         _photograph(browser, url, "page_numbers", tab="The numbers")
+        for name, (address, picture) in _ROOMS.items():
+            _photograph_room(browser, f"{url}/?{address}", name, picture)
+        _photograph_room(browser, f"{url}/?{_ROOMS['case'][0]}", "phone", ".teach .card", (390, 844))
         _photograph_card(browser, Path(folder) / "card.html")
 
 
@@ -59,6 +73,22 @@ def _photograph(
     page.mouse.move(0, 0)
     page.screenshot(path=DOCS / f"{name}.png", full_page=True)
     context.close()
+
+
+def _photograph_room(browser, address, name, awaited, size=(1366, 900)) -> None:
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    page.goto(address)
+    page.locator(awaited).last.wait_for(timeout=60_000)
+    if name == "exercise":
+        page.get_by_role("button", name="Start").click()
+        for number in range(10):
+            page.get_by_label("pneumonia" if number % 2 else "normal", exact=True).check()
+            page.get_by_role("button", name="Answer", exact=True).click()
+            page.locator(".t-exercise .main-button", has_text="case" if number < 9 else "how you did").click()
+    page.wait_for_timeout(1000)
+    page.evaluate("document.activeElement.blur()")
+    page.screenshot(path=DOCS / f"teaching_{name}.png")
+    page.close()
 
 
 def _photograph_card(browser, path: Path) -> None:

@@ -13,7 +13,9 @@ import yaml
 from conftest import ROOT, SHARED
 
 from pneumo.bundle import ABLATION, EMBEDDED, OPERATING_POINTS, load_bundle, weights
+from pneumo.cases import CASES, CaseLibrary
 from pneumo.examination import Examiner
+from pneumo.methods import DEFAULT_METHOD
 from pneumo.radiograph import read_radiograph
 from pneumo.ui.examples import FOLDER, load_examples
 from pneumo.zoo import ARCHITECTURES, build
@@ -149,6 +151,30 @@ def test_readme_shows_the_answer_of_the_program(examiner):
     path = ROOT / "pneumo" / "ui" / "examples" / "person8_virus_27.jpeg"
     shown = re.search(r"```json\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     assert json.loads(shown) == examiner.examine(read_radiograph(path)).record()
+
+
+def test_case_library_is_of_these_networks(manifest, predictions):
+    assert (EMBEDDED / CASES).stat().st_size < 9_500_000
+    library = CaseLibrary(EMBEDDED / CASES)
+    index = json.loads(library.member("index.json"))
+    assert index["method"] == DEFAULT_METHOD
+    for name, entry in manifest["networks"].items():
+        assert index["networks"][name]["sha256"] == entry["sha256"]
+    assert len(index["cases"]) == len(predictions)
+    for row, line in zip(index["cases"], predictions.values(), strict=True):
+        assert line["file"] == f"test/{row['label']}/{row['id']}.jpeg"
+        assert row["probabilities"] == {name: float(line[name]) for name in row["probabilities"]}
+        assert hashlib.sha256(library.member(f"{row['id']}.jpeg")).hexdigest() == line["sha256"]
+    assert all(json.loads(library.member(f"{row['id']}.json"))["lungs"]["drawn"] for row in index["cases"][::50])
+    kinds = ["shortcut", "exposure", "random", "miss", "disagreement"]
+    assert [stop["kind"] for stop in index["tour"]] == kinds
+
+
+def test_readme_links_to_cases_that_are_there(predictions):
+    names = {row["file"].rsplit("/", 1)[1].removesuffix(".jpeg") for row in predictions.values()}
+    linked = re.findall(r"case=([\w-]+)", (ROOT / "README.md").read_text())
+    assert linked
+    assert set(linked) <= names
 
 
 @pytest.mark.shared

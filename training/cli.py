@@ -124,6 +124,13 @@ def _parser() -> argparse.ArgumentParser:
     make_card.add_argument("--out", type=Path, default=EMBEDDED.parent / "model_card.md", help="file to write")
     make_card.set_defaults(run=_card)
 
+    showcase = add("showcase", help="write the captions of the page's examples, and the answer in README.md")
+    showcase.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
+    showcase.add_argument(
+        "--readme", type=Path, default=EMBEDDED.parent / "README.md", help="file with a block of json"
+    )
+    showcase.set_defaults(run=_showcase)
+
     publish = add("publish", help="upload networks, card and Space to the Hugging Face Hub")
     publish.add_argument("--repo", metavar="OWNER/NAME", help="repository of the networks")
     publish.add_argument("--space", metavar="OWNER/NAME", help="Space of the app")
@@ -248,6 +255,14 @@ def _card(options: argparse.Namespace) -> None:
     figures = os.path.relpath(options.models / "figures", options.out.parent)
     options.out.write_text(card(options.models, figures=figures), encoding="utf-8")
     print(f"Wrote {options.out}.")
+
+
+def _showcase(options: argparse.Namespace) -> None:
+    load_tensorflow()
+    from training.showcase import show_bundle
+
+    show_bundle(options.models, options.readme)
+    print(f"Wrote the captions of the examples, and the answer in {options.readme}.")
 
 
 def _publish(options: argparse.Namespace) -> None:
