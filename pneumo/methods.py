@@ -21,19 +21,20 @@ from pneumo.zoo import CLASS_NAMES, SALIENCY_LAYER
 if TYPE_CHECKING:
     from pneumo.bundle import Network
 
-DEFAULT_METHOD = "hirescam"
+DEFAULT_METHOD = "hirescam-fine"
 """The method where none is named."""
 Explain = Callable[[Sequence[Prepared], str], np.ndarray]
 """From n radiographs and one of `pneumo.zoo.CLASS_NAMES` to evidence for it, 0 or more, float32, (n, rows, columns)."""
 
 _SIGNS = {label: 1.0 if label == CLASS_NAMES[1] else -1.0 for label in CLASS_NAMES}
 _BATCH = 64
+_FINE_LAYER = "conv2"
 _FUSED_LAYERS = ("conv3", "conv4", SALIENCY_LAYER)
 _FAST_CHANNELS = 16
 _NOISE_SAMPLES, _NOISE_LEVEL = 16, 0.15
 _PATH_NODES, _FEW_NODES = 16, 2
-_CELL = 4
-"""Side, in pixels, of the cells in which the gradients of the input are summed."""
+_CELL = 8
+"""Side, in pixels of the input, of the cells in which fine maps are summed with their signs."""
 _GRID, _PATCH = 14, 3
 """Cells a side of the map of the sliding patch, and its side in cells."""
 _ZONE_SIDE = 56
@@ -114,15 +115,18 @@ def _in_batches(function: Callable, inputs: np.ndarray) -> np.ndarray:
     return np.concatenate([function(inputs[start : start + _BATCH]).numpy() for start in range(0, len(inputs), _BATCH)])
 
 
-def _class_activation(weigh: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[Network], Explain]:
-    """A method that weighs the last feature map by the gradient there."""
+def _class_activation(
+    weigh: Callable[[np.ndarray, np.ndarray], np.ndarray], layer: str = SALIENCY_LAYER
+) -> Callable[[Network], Explain]:
+    """A method that weighs a feature map, by default the last, by the gradient there."""
 
     def make(network: Network) -> Explain:
-        compute = _compile_features(network.model, [SALIENCY_LAYER])
+        compute = _compile_features(network.model, [layer])
 
         def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
             features, gradient = compute(_inputs(network, prepared))[0]
-            return _evidence(weigh(features, _SIGNS[target] * gradient))
+            signed = weigh(features, _SIGNS[target] * gradient)
+            return _evidence(np.stack([_summed(values, network.input_size) for values in signed]))
 
         return explain
 
@@ -186,6 +190,14 @@ def _layercam_fused(network: Network) -> Explain:
     return explain
 
 
+def _summed(signed: np.ndarray, size: int) -> np.ndarray:
+    """Values with their signs, summed in cells of a network's input; a coarser map is left as it is."""
+    side = max(1, size // _CELL)
+    if side >= len(signed):
+        return signed
+    return cv2.resize(signed, (side, side), interpolation=cv2.INTER_AREA) * (signed.size / side**2)
+
+
 def _enlarged(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return cv2.resize(np.asarray(values, np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
 
@@ -246,11 +258,10 @@ def _integrated_gradients(nodes: int) -> Callable[[Network], Explain]:
 
     def make(network: Network) -> Explain:
         gradient = _compile_input_gradient(network.model)
-        side = network.input_size // _CELL
 
         def explain_one(image: np.ndarray) -> np.ndarray:
             signed = image * (weights * gradient((places + 0.5) * image)).sum(axis=0)
-            return cv2.resize(signed[..., 0], (side, side), interpolation=cv2.INTER_AREA) * (image.size / side**2)
+            return _summed(signed[..., 0], network.input_size)
 
         def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
             return _evidence(_SIGNS[target] * np.stack([explain_one(image) for image in _inputs(network, prepared)]))
@@ -334,6 +345,7 @@ class Method:
 
 METHODS = {
     "hirescam": Method("HiResCAM", 2, _class_activation(_hirescam)),
+    "hirescam-fine": Method("HiResCAM, second block", 2, _class_activation(_hirescam, _FINE_LAYER)),
     "gradcam": Method("Grad-CAM", 2, _gradcam),
     "gradcam++": Method("Grad-CAM++", 2, _class_activation(_gradcam_plus_plus)),
     "layercam": Method("LayerCAM", 2, _class_activation(_layercam)),
@@ -349,7 +361,8 @@ METHODS = {
 """All methods by name. What speaks against the class is left out of every map.
 
 - HiResCAM (Draelos and Carin, arXiv 2011.08891, 2020) multiplies each place of the last feature map by its own
-  gradient; in units of the logit.
+  gradient; in units of the logit. That of the second block sums a map four times as fine, with its signs, in cells of
+  8 x 8 pixels of the input, so that what speaks for and against side by side cancels.
 - Grad-CAM (Selvaraju et al., ICCV 2017), by tf-keras-vis, multiplies it by the gradient's mean over all places. For a
   head that weighs places differently, as these networks' do, that leaves many radiographs without any map.
 - Grad-CAM++ (Chattopadhyay et al., WACV 2018) weighs the places of that mean. The exponential of the score, by which
@@ -361,9 +374,8 @@ METHODS = {
   fast one asks the 16 channels that vary most.
 - SmoothGrad (Smilkov et al., arXiv 1706.03825, 2017): size of the mean gradient over 16 noisy copies. It has no
   sign: the map for either class is the same.
-- Integrated gradients (Sundararajan et al., ICML 2017) from an image of its mean gray; in units of the logit. Summed
-  with their signs in cells of 4 x 4 pixels, so that what speaks for and against side by side cancels. The path is
-  integrated at 16 points by Gauss-Legendre quadrature, by the fast ones at 2.
+- Integrated gradients (Sundararajan et al., ICML 2017) from an image of its mean gray; in units of the logit; summed
+  in the same cells. The path is integrated at 16 points by Gauss-Legendre quadrature, by the fast ones at 2.
 - Occlusion (Zeiler and Fergus, ECCV 2014): by how much the logit falls when a lung zone, or a sliding patch, is covered
   from its surroundings.
 """

@@ -140,14 +140,23 @@ def smoothgrad(network, prepared, sign):
     return np.abs(input_gradient(network.model, noisy).mean(axis=0))[..., 0]
 
 
+def summed(signed, cells):
+    side = len(signed) // cells
+    return signed.reshape(cells, side, cells, side).sum(axis=(1, 3))
+
+
+def hirescam_fine(network, prepared, sign):
+    features, gradient = parts(network.model, seen(network, prepared), "conv2")
+    return summed((sign * features * gradient).sum(axis=-1)[0], network.input_size // 8)
+
+
 def integrated_gradients(network, prepared, sign, nodes=16):
     """What the positive and the negative part together must add up to is tested apart."""
     (image,) = seen(network, prepared)
     places, weights = scipy.special.roots_legendre(nodes)
     gradients = [input_gradient(network.model, image[np.newaxis] * np.float32((place + 1) / 2))[0] for place in places]
     signed = (sign * image * np.average(gradients, axis=0, weights=weights))[..., 0]
-    cells = network.input_size // 4
-    return signed.reshape(cells, 4, cells, 4).sum(axis=(1, 3))
+    return summed(signed, network.input_size // 8)
 
 
 def zones(network, prepared, sign):
@@ -180,6 +189,7 @@ def patches(network, prepared, sign):
 
 FORMULAS = {
     "hirescam": hirescam,
+    "hirescam-fine": hirescam_fine,
     "gradcam": gradcam,
     "gradcam++": gradcam_plus_plus,
     "layercam": layercam,
