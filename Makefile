@@ -41,10 +41,12 @@ check: develop
 models: prepared
 	.venv/bin/python -m training train --seeds 0 1 2
 	.venv/bin/python -m training bundle
+	.venv/bin/python -m benchmarks saliency
 	.venv/bin/python -m training evaluate --masks "$(MASKS)" \
 	  $(if $(wildcard $(ORIGINALS)),--originals "$(ORIGINALS)") \
 	  $(if $(wildcard runs/reference_bundle/manifest.json),--beside runs/reference_bundle)
 	.venv/bin/python -m training cases --masks "$(MASKS)"
+	.venv/bin/python -m benchmarks saliency --split test --masks "$(MASKS)"
 	.venv/bin/python -m training compare
 	.venv/bin/python -m training card
 	.venv/bin/python -m training showcase

@@ -16,11 +16,13 @@ from pneumo.bundle import (
     MANIFEST,
     METRICS,
     PREDICTIONS,
+    SALIENCY,
     SEGMENTER,
     SEGMENTER_RECORD,
     Bundle,
     Network,
 )
+from pneumo.cases import CASES
 from pneumo.classifier import calibrate
 from pneumo.framing import needs_lungs
 from pneumo.lungs import Segmenter
@@ -110,7 +112,7 @@ def make_bundle(runs: Path, manifest: Path, segmenter: Path | None, folder: Path
 
     folder.mkdir(parents=True, exist_ok=True)
     # They describe the networks that were here before.
-    for name in (METRICS, PREDICTIONS):
+    for name in (METRICS, PREDICTIONS, SALIENCY, CASES):
         (folder / name).unlink(missing_ok=True)
     probabilities = {}
     entries: dict[str, Any] = {}
