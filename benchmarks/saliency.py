@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -31,6 +31,9 @@ from pneumo.methods import METHODS
 from pneumo.saliency import Explainer, HeatStatus
 from pneumo.sanity import randomised, rank_correlation
 from pneumo.zoo import CLASS_NAMES, SALIENCY_LAYER
+
+if TYPE_CHECKING:
+    import keras
 
 TARGET = CLASS_NAMES[1]
 BASELINES = ("random", "centre", "lungs")
@@ -259,7 +262,7 @@ def _measure(
     method: str,
     cases: list[_Case],
     patients: np.ndarray,
-    others: list[Network],
+    others: list[keras.Model],
     baselines: dict[str, np.ndarray],
 ) -> dict[str, Any]:
     from training.metrics import interval_of_mean
@@ -298,10 +301,11 @@ def _measure(
     row["beyond"] = {kind: interval_of_mean(gain - other, patients) for kind, other in baselines.items()}
     few = cases[:: max(1, len(cases) // _SANITY_IMAGES)][:_SANITY_IMAGES]
     own = maps[:: max(1, len(cases) // _SANITY_IMAGES)][:_SANITY_IMAGES]
-    row["cascade"] = _cascade(judge, method, few, own)
+    spare = _Spare(judge, method)
+    row["cascade"] = _cascade(judge, spare, few, own)
     row["noise"] = _similarity(own, [explain(_noisy(case.prepared)) for case in few])
     row["exposure"] = _similarity(own, [explain(_exposed(case.prepared)) for case in few])
-    row["seeds"] = _mean([_similarity(own, _maps_of(judge, method, network, few)) for network in others])
+    row["seeds"] = _mean([_similarity(own, spare.maps(model, few)) for model in others])
     return row | {"images": len(cases), "blank": blank / len(cases), "milliseconds": statistics.median(times)}
 
 
@@ -312,7 +316,25 @@ def _average_drop(judge: _Judge, image: np.ndarray, values: np.ndarray) -> float
     return float(max(0.0, before - after) / before)
 
 
-def _cascade(judge: _Judge, method: str, cases: list[_Case], own: list[np.ndarray]) -> dict[str, float | None]:
+class _Spare:
+    """A copy of a network that takes the weights of others, compiled once for all of them."""
+
+    def __init__(self, judge: _Judge, method: str) -> None:
+        self._method = method
+        network = dataclasses.replace(judge.network, model=randomised(judge.network.model))
+        self._bundle, self._name = dataclasses.replace(judge.bundle, networks={judge.name: network}), judge.name
+        self._explainer: Explainer | None = None
+
+    def maps(self, model: keras.Model, cases: list[_Case]) -> list[np.ndarray]:
+        """The maps of another network of the same architecture."""
+        self._bundle.networks[self._name].model.set_weights(model.get_weights())
+        # tf-keras-vis copies the network that it is given, weights and all.
+        if self._explainer is None or self._method == "gradcam":
+            self._explainer = Explainer(self._bundle, self._method)
+        return [self._explainer.evidence(self._name, [case.prepared], TARGET)[0] for case in cases]
+
+
+def _cascade(judge: _Judge, spare: _Spare, cases: list[_Case], own: list[np.ndarray]) -> dict[str, float | None]:
     """Rank correlation with the maps of networks that forget from the top, layer by layer (Adebayo et al., 2018)."""
     trained = judge.network.model
     names = [layer.name for layer in reversed(trained.layers) if layer.weights]
@@ -320,15 +342,8 @@ def _cascade(judge: _Judge, method: str, cases: list[_Case], own: list[np.ndarra
     steps = ("probability", SALIENCY_LAYER, "conv3", names[-1])
     for step in steps:
         forgotten = names[: names.index(step) + 1]
-        network = dataclasses.replace(judge.network, model=randomised(trained, forgotten))
-        result[step] = _similarity(own, _maps_of(judge, method, network, cases))
+        result[step] = _similarity(own, spare.maps(randomised(trained, forgotten), cases))
     return result
-
-
-def _maps_of(judge: _Judge, method: str, network: Network, cases: list[_Case]) -> list[np.ndarray]:
-    bundle = dataclasses.replace(judge.bundle, networks={judge.name: network})
-    explainer = Explainer(bundle, method)
-    return [explainer.evidence(judge.name, [case.prepared], TARGET)[0] for case in cases]
 
 
 def _similarity(first: list[np.ndarray], second: list[np.ndarray]) -> float | None:
@@ -356,7 +371,7 @@ def _exposed(prepared: Prepared) -> Prepared:
     return _altered(prepared, lambda pixels: 255 * (pixels / 255) ** 0.8)
 
 
-def _other_seeds(network: Network, runs: Path) -> list[Network]:
+def _other_seeds(network: Network, runs: Path) -> list[keras.Model]:
     """The same architecture from other seeds, where their runs are here."""
     from pneumo.zoo import build
     from training.bundling import run_folders
@@ -368,5 +383,5 @@ def _other_seeds(network: Network, runs: Path) -> list[Network]:
         model.load_weights(folder / KEPT)
         same = all(map(np.array_equal, model.get_weights(), network.model.get_weights()))
         if not same:
-            found.append(dataclasses.replace(network, model=model))
+            found.append(model)
     return found

@@ -156,6 +156,16 @@ class FolderFiles:
         return Path(self.location) / name
 
 
+def bundle_location(location: str | Path | None = None) -> str:
+    """The location named, else the one that PNEUMO_MODELS names, else the embedded bundle's."""
+    return str(location or os.environ.get(LOCATION_VARIABLE) or EMBEDDED)
+
+
+def is_on_hub(location: str) -> bool:
+    """Whether a location is one of the Hugging Face Hub."""
+    return location.startswith("hf://")
+
+
 def open_bundle(location: str | Path | None = None) -> BundleFiles:
     """The files of the bundle named, else of the one that PNEUMO_MODELS names, else of the embedded one.
 
@@ -164,8 +174,8 @@ def open_bundle(location: str | Path | None = None) -> BundleFiles:
     BundleError
         If it is on the Hub and cannot be found there.
     """
-    chosen = str(location or os.environ.get(LOCATION_VARIABLE) or EMBEDDED)
-    if not chosen.startswith("hf://"):
+    chosen = bundle_location(location)
+    if not is_on_hub(chosen):
         return FolderFiles(chosen)
     # Imported only now: the embedded bundle needs no client of the Hub.
     from pneumo.hub import open_hub

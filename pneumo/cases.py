@@ -1,13 +1,15 @@
 """The case library: every test radiograph with its label, what the networks said of it, and where they looked.
 
 One ZIP of a bundle, made by `python -m training cases`. Its members are `index.json` (`CaseIndex`), for each case
-`ID.json` (`CaseRecord`) and `ID.jpeg` (the radiograph as the data set stores it, 224 x 224), and the altered
+`ID.json` (`CaseRecord`) and `ID.jpeg` (the radiograph, 224 x 224), and the altered
 radiographs of the tour.
 """
 
 from __future__ import annotations
 
+import json
 import zipfile
+import zlib
 from pathlib import Path
 
 from typing_extensions import TypedDict
@@ -19,6 +21,8 @@ CASES = "cases.zip"
 """Name of the library in a bundle."""
 INDEX = "index.json"
 """The member that lists the cases."""
+TOUR = "tour-"
+"""How the names of altered radiographs begin."""
 
 
 class CaseNetwork(TypedDict):
@@ -68,10 +72,11 @@ class CaseRecord(TypedDict):
 
 
 class TourAnswer(TypedDict):
-    """What a network says of a panel; `map` and `words` where a heatmap is shown."""
+    """What a network says of a panel; `map` and `words` where a heatmap is shown, the others null for one with random
+    weights."""
 
-    probability: float
-    decision: str
+    probability: float | None
+    decision: str | None
     map: MapRecord | None
     words: str
 
@@ -96,10 +101,13 @@ class TourStop(TypedDict):
 
 
 class CaseIndex(TypedDict):
-    """The whole library: `ramp` is the colours of a heatmap, 256 of red, green, blue, opacity, as bytes in base64."""
+    """The whole library: `method` is that of the heatmaps and `title` what it is called, `scale` the rule of their
+    scale, `ramp` their colours, 256 of red, green, blue, opacity, as bytes in base64."""
 
     networks: dict[str, CaseNetwork]
     method: str
+    title: str
+    scale: str
     ramp: str
     cases: list[CaseRow]
     tour: list[TourStop]
@@ -122,7 +130,7 @@ class CaseLibrary:
         try:
             with zipfile.ZipFile(path) as archive:
                 self._members = {name: archive.read(name) for name in archive.namelist()}
-        except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             raise BundleError(
                 f"The teaching room needs the case library of the networks; {path} cannot be read "
                 f"({error}). Make it with `python -m training cases`."
@@ -131,6 +139,12 @@ class CaseLibrary:
             raise BundleError(
                 f"A case library must hold {INDEX}; {path} does not. Make it again with `python -m training cases`."
             )
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """SHA-256 of the weights of each network that the cases were made with."""
+        entries = json.loads(self._members[INDEX])["networks"]
+        return {name: entry["sha256"] for name, entry in entries.items() if entry["sha256"]}
 
     def member(self, name: str) -> bytes | None:
         """The content of a member; None if there is none of that name."""

@@ -20,8 +20,10 @@ BRUSH = 0.08
 """Width of the page's brush, as a share of the radiograph's width."""
 _WIDTH = 20
 """Standard deviation, in pixels of the raster, of the blur that fills a region."""
-_LARGEST_SHARE = 0.9
+_LARGEST_SHARE = 0.5
 """Largest share of a radiograph that can be covered: there must be surroundings to fill it from."""
+_TALLEST = 8
+"""Height of the tallest radiograph that is painted on in its own proportions, in widths."""
 
 
 def fill(raster: np.ndarray, region: np.ndarray) -> np.ndarray:
@@ -83,7 +85,7 @@ def painted(strokes: Sequence[Sequence[Sequence[float]]] | None, width: float, a
     if not lines or not all(len(line) and np.isfinite(line).all() for line in lines) or not 0 < size <= 1:
         raise UnknownNameError(f"{rule}; received {len(lines)} strokes of width {width!r}. Paint it again.")
     # Round on the radiograph, whose aspect ratio the raster does not keep: painted on its own proportions.
-    canvas = np.zeros((max(1, round(RASTER / aspect)), RASTER), np.uint8)
+    canvas = np.zeros((min(max(1, round(RASTER / aspect)), _TALLEST * RASTER), RASTER), np.uint8)
     scale = np.array([canvas.shape[1], canvas.shape[0]])
     for line in lines:
         points = np.rint(np.clip(line, -1, 2) * scale).astype(np.int32)

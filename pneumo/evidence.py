@@ -22,7 +22,7 @@ class Evidence:
     share_in_lungs : float
         Share of the heat inside the lungs, 0 to 1.
     chance : float
-        What heat spread evenly over the radiograph would reach: the lungs' share of its area.
+        What heat spread evenly over what the network was shown would reach: the lungs' share of that.
     zones : dict of str to float
         Share of the heat in each of `pneumo.lungs.ZONES`; together the share in the lungs.
     peak : tuple of float
@@ -44,15 +44,19 @@ class Evidence:
 
     @property
     def main_zone(self) -> str:
-        """The zone with most of the heat."""
-        return max(self.zones, key=lambda name: self.zones[name])
+        """The zone with most of the heat; "" if none has any."""
+        zone = max(self.zones, key=lambda name: self.zones[name])
+        return zone if self.zones[zone] > 0 else ""
 
     @property
     def words(self) -> str:
         """All of it in one sentence of a reader's words."""
+        chance = f"(chance {percent(self.chance, 0)})"
+        if not self.main_zone:
+            return f"None of the evidence lies in the lungs {chance}."
         part = "most" if self.zones[self.main_zone] > self.share_in_lungs / 2 else "the largest part"
         return (
-            f"{percent(self.share_in_lungs, 0)} of the evidence lies in the lungs (chance {percent(self.chance, 0)}), "
+            f"{percent(self.share_in_lungs, 0)} of the evidence lies in the lungs {chance}, "
             f"{part} of it in the {zone_words(self.main_zone)}."
         )
 
@@ -80,7 +84,7 @@ def evidence_of(heatmap: Heatmap, lungs: Lungs | None) -> Evidence | None:
     row, column = divmod(int(heat.argmax()), RASTER)
     return Evidence(
         share_in_lungs=float(heat[lungs.mask].sum() / total),
-        chance=lungs.share,
+        chance=float(lungs.mask[heatmap.box.clipped(RASTER, RASTER)].mean()),
         zones={name: float(heat[zone].sum() / total) for name, zone in zones.items()},
         peak=((column + 0.5) / RASTER, (row + 0.5) / RASTER),
         peak_zone=next((name for name, zone in zones.items() if zone[row, column]), ""),
@@ -100,8 +104,8 @@ def disagreement(found: Mapping[str, Evidence]) -> str:
     found : mapping of str to Evidence
         By the title of the network; of networks that decided alike.
     """
-    zones = [evidence.main_zone for evidence in found.values()]
-    if len(zones) < 2 or len(set(zones)) < len(zones):
+    zones = {title: evidence.main_zone for title, evidence in found.items() if evidence.main_zone}
+    if len(zones) < 2 or len(set(zones.values())) < len(zones):
         return ""
-    places = ", ".join(f"{title} at the {zone_words(evidence.main_zone)}" for title, evidence in found.items())
+    places = ", ".join(f"{title} at the {zone_words(zone)}" for title, zone in zones.items())
     return f"The networks point at different zones: {places}."

@@ -298,14 +298,20 @@ class Examiner:
         }
         return replace(examination, precedents=precedents)
 
-    def sanity(self, radiograph: Radiograph, method: str = DEFAULT_METHOD, target: str = DECIDED) -> list[SanityCheck]:
+    def sanity(
+        self,
+        radiograph: Radiograph,
+        operating_point: str | float = OPERATING_POINTS[0],
+        method: str = DEFAULT_METHOD,
+        target: str = DECIDED,
+    ) -> list[SanityCheck]:
         """Explain the same by networks with random weights; arguments and errors as `examine`."""
         if method not in self._checkers:
             self._checkers[method] = SanityChecker(self.bundle, method)
         prepared = self.bundle.prepare(radiograph)
         targets = {
             name: prediction.decision if target == DECIDED else target
-            for name, prediction in self._classifier.predict(prepared).items()
+            for name, prediction in self._classifier.predict(prepared, parse_operating_point(operating_point)).items()
         }
         return self._checkers[method].check(prepared, targets)
 
@@ -324,7 +330,11 @@ class Examiner:
             zones = prepared.lungs.zones()
             chosen = dict.fromkeys(examination.predictions, cover)
             if cover == HOTTEST:
-                chosen = {name: found.main_zone for name, found in examination.heat_evidence.items() if found}
+                chosen = {
+                    name: found.main_zone
+                    for name, found in examination.heat_evidence.items()
+                    if found and found.main_zone
+                }
             regions = {name: (zone, zones[zone]) for name, zone in chosen.items()}
         coverings = {}
         for name, (region, mask) in regions.items():

@@ -54,6 +54,11 @@ class Box:
         x, y = share * (self.right - self.left), share * (self.bottom - self.top)
         return Box(self.left - x, self.top - y, self.right + x, self.bottom + y)
 
+    def clipped(self, width: int, height: int) -> tuple[slice, slice]:
+        """Rows and columns, of a radiograph of so many pixels, that lie in the box."""
+        rows = slice(max(0, round(self.top * height)), min(height, round(self.bottom * height)))
+        return rows, slice(max(0, round(self.left * width)), min(width, round(self.right * width)))
+
 
 WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 """The whole radiograph."""

@@ -361,8 +361,8 @@ METHODS = {
 """All methods by name. What speaks against the class is left out of every map.
 
 - HiResCAM (Draelos and Carin, arXiv 2011.08891, 2020) multiplies each place of the last feature map by its own
-  gradient; in units of the logit. That of the second block sums a map four times as fine, with its signs, in cells of
-  8 x 8 pixels of the input, so that what speaks for and against side by side cancels.
+  gradient; in units of the logit. That of the second block, whose map is eight times as fine, is summed with its
+  signs in cells of 8 x 8 pixels of the input, so that what speaks for and against side by side cancels.
 - Grad-CAM (Selvaraju et al., ICCV 2017), by tf-keras-vis, multiplies it by the gradient's mean over all places. For a
   head that weighs places differently, as these networks' do, that leaves many radiographs without any map.
 - Grad-CAM++ (Chattopadhyay et al., WACV 2018) weighs the places of that mean. The exponential of the score, by which

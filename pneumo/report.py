@@ -31,7 +31,8 @@ DETAILS = {
 """Metrics of the second table."""
 CONFUSION = ("true_positives", "false_negatives", "false_positives", "true_negatives")
 """Counts that add up to the test images."""
-_SCORES = {"auc", "mcc", "ece", "brier"}
+SCORES = {"auc", "mcc", "ece", "brier"}
+"""Metrics that are no shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def test_rows(manifest: dict[str, Any], *metrics: str) -> Iterator[tuple[str, li
 
 def cells(measured: dict[str, Any], metrics: Iterable[str]) -> list[Cell | None]:
     """One cell a metric, or None where it is not known."""
-    return [_cell(measured.get(name), name in _SCORES) for name in metrics]
+    return [_cell(measured.get(name), name in SCORES) for name in metrics]
 
 
 def _cell(metric: dict[str, Any] | None, score: bool) -> Cell | None:

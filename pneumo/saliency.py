@@ -21,6 +21,7 @@ class HeatStatus(StrEnum):
 
     DRAWN = "drawn"
     EMPTY = "empty"
+    FLAT = "flat"
     NOT_FINITE = "not finite"
 
 
@@ -53,7 +54,9 @@ class Heatmap:
         """Whether there is something to draw; a blank or broken map is said in words instead."""
         if not np.isfinite(self.values).all():
             return HeatStatus.NOT_FINITE
-        return HeatStatus.DRAWN if self.values.max(initial=0) > 0 else HeatStatus.EMPTY
+        if self.values.max(initial=0) <= 0:
+            return HeatStatus.EMPTY
+        return HeatStatus.DRAWN if np.ptp(self.values) > 0 else HeatStatus.FLAT
 
     @property
     def peak(self) -> float | None:
@@ -67,6 +70,8 @@ class Heatmap:
         """Why it is not drawn, in one sentence; "" if it is."""
         if self.status is HeatStatus.EMPTY:
             return f"no positive evidence for {self.target} was found, so no heatmap is drawn."
+        if self.status is HeatStatus.FLAT:
+            return f"the evidence for {self.target} is the same everywhere, so no heatmap is drawn."
         if self.status is HeatStatus.NOT_FINITE:
             return "the heatmap has values that are not finite, so none is drawn."
         return ""
@@ -90,7 +95,7 @@ class Heatmap:
         values = cv2.resize(self.values, size, interpolation=cv2.INTER_LINEAR)
         result = np.zeros((height, width), np.float32)
         # A box may reach beyond the radiograph.
-        rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
+        rows, columns = self.box.clipped(width, height)
         result[rows, columns] = values[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
         return result
 

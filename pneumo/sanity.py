@@ -46,10 +46,10 @@ class SanityCheck:
     def words(self) -> str:
         """What to make of it, in one or two sentences."""
         if self.correlation is None:
-            return "One of the two maps is empty: there is nothing to compare."
+            return "One of the two maps is empty, flat or not finite: there is nothing to compare."
         return (
-            f"Rank correlation with the trained network's map: {self.correlation:.2f}. Near 0, the trained map shows "
-            "what was learnt; near 1, it would mean nothing."
+            f"Rank correlation with the trained network's map: {self.correlation:.2f}. Near 0, the two have nothing in "
+            "common, as it should be; near 1, the trained map would mean nothing. Drawn on a scale of its own peak."
         )
 
 

@@ -75,6 +75,12 @@ def test_stroke_may_leave_the_radiograph():
     assert painted([[[0.5, 0.5], [1.4, 0.5]]], 0.1, 1.0)[112, -1]
 
 
+def test_very_tall_radiograph_is_painted_on_without_its_pixels():
+    region = painted([[[0.5, 0.5]]], 0.1, 64 / 781_250)
+    assert region.shape == (224, 224)
+    assert region[112, 112]
+
+
 BAD = {
     "no stroke": ([], 0.1),
     "nothing": (None, 0.1),

@@ -12,15 +12,15 @@ import pytest
 import yaml
 from conftest import ROOT, SHARED
 
-from pneumo.bundle import ABLATION, EMBEDDED, OPERATING_POINTS, load_bundle, weights
+from pneumo.bundle import ABLATION, EMBEDDED, OPERATING_POINTS, SALIENCY, load_bundle, weights
 from pneumo.cases import CASES, CaseLibrary
 from pneumo.examination import Examiner
-from pneumo.methods import DEFAULT_METHOD
+from pneumo.methods import DEFAULT_METHOD, METHODS
 from pneumo.radiograph import read_radiograph
 from pneumo.ui.examples import FOLDER, load_examples
 from pneumo.zoo import ARCHITECTURES, build
 from training.card import card
-from training.compare import tables
+from training.compare import best_method, tables
 from training.recipes import DEFAULT, recipe
 
 
@@ -168,6 +168,12 @@ def test_case_library_is_of_these_networks(manifest, predictions):
     assert all(json.loads(library.member(f"{row['id']}.json"))["lungs"]["drawn"] for row in index["cases"][::50])
     kinds = ["shortcut", "exposure", "random", "miss", "disagreement"]
     assert [stop["kind"] for stop in index["tour"]] == kinds
+
+
+def test_default_method_is_the_one_that_the_benchmark_chose():
+    measured = json.loads((EMBEDDED / SALIENCY).read_text())
+    assert best_method(measured["held out"]) == DEFAULT_METHOD
+    assert all(list(found["methods"]) == list(METHODS) for found in measured["held out"]["networks"].values())
 
 
 def test_readme_links_to_cases_that_are_there(predictions):

@@ -24,11 +24,14 @@ def found(zone: str, share: float = 0.9, chance: float = 0.3) -> Evidence:
 
 
 def test_even_heat_is_at_chance(lungs):
-    evidence = evidence_of(heat(np.ones((7, 7))), lungs)
-    assert evidence.share_in_lungs == pytest.approx(lungs.share)
+    even = np.ones((7, 7))
+    assert evidence_of(heat(even), lungs) is None, "the same everywhere, it points nowhere"
+    even[0, 0] += 1e-5
+    evidence = evidence_of(heat(even), lungs)
+    assert evidence.share_in_lungs == pytest.approx(lungs.share, rel=1e-3)
     assert evidence.chance == lungs.share
     for name, zone in lungs.zones().items():
-        assert evidence.zones[name] == pytest.approx(zone.mean())
+        assert evidence.zones[name] == pytest.approx(zone.mean(), rel=1e-3)
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -53,8 +56,10 @@ def test_right_is_the_patients_right(lungs):
 def test_heat_outside_the_lungs(lungs):
     evidence = evidence_of(heat(~lungs.mask), lungs)
     assert evidence.share_in_lungs == 0
-    assert evidence.peak_zone == ""
+    assert evidence.peak_zone == evidence.main_zone == ""
+    assert evidence.words == f"None of the evidence lies in the lungs (chance {lungs.share * 100:.0f} %)."
     assert not evidence.above_chance
+    assert disagreement({"CNN": evidence, "CNN-LSTM": found("left_lower")}) == ""
 
 
 def test_zones_add_up_to_the_share_in_the_lungs(lungs):
@@ -62,7 +67,9 @@ def test_zones_add_up_to_the_share_in_the_lungs(lungs):
     evidence = evidence_of(heat(values, lungs.box.grown(0.08)), lungs)
     assert sum(evidence.zones.values()) == pytest.approx(evidence.share_in_lungs)
     assert 0 < evidence.share_in_lungs < 1
-    assert evidence.above_chance, "a map of the lungs' box alone holds more lung than the radiograph"
+    # Chance is that of what the network was shown, the lungs' box with a margin, not of the radiograph.
+    assert evidence.chance > lungs.share
+    assert evidence.share_in_lungs == pytest.approx(evidence.chance, abs=0.1)
 
 
 def test_most_is_more_than_half(lungs):

@@ -254,7 +254,9 @@ def test_record(bundle, examiner, radiograph, operating_point):
             assert entry["saliency"]["share_in_lungs"] is None
         else:
             assert entry["saliency"]["share_in_lungs"] == pytest.approx(evidence.share_in_lungs, abs=1e-4)
-            assert entry["saliency"]["chance"] == pytest.approx(found.lungs.share, abs=1e-4)
+            assert entry["saliency"]["chance"] == pytest.approx(evidence.chance, abs=1e-4)
+            seen = found.heatmaps[name].box.clipped(RASTER, RASTER)
+            assert evidence.chance == found.lungs.mask[seen].mean() > found.lungs.share
             assert entry["saliency"]["zones"] == pytest.approx(evidence.zones, abs=1e-4)
             assert entry["saliency"]["words"] == evidence.words
         assert entry["saliency"]["method"] == DEFAULT_METHOD

@@ -311,9 +311,10 @@ def test_network_without_evidence(bundle_folder, prepared, name, method, weight,
 # Values of a heatmap on a scale of 4: what can be done with it, and its peak.
 HEATMAPS = {
     "drawn": ([[0, 1], [2, 0]], HeatStatus.DRAWN, 0.5),
-    "at the scale": ([[4, 4], [4, 4]], HeatStatus.DRAWN, 1),
+    "at the scale": ([[4, 3], [4, 4]], HeatStatus.DRAWN, 1),
     "above the scale": ([[0, 0], [0, 6]], HeatStatus.DRAWN, 1.5),
     "tiny": ([[0, 0], [0, 1e-30]], HeatStatus.DRAWN, 2.5e-31),
+    "flat": ([[2, 2], [2, 2]], HeatStatus.FLAT, 0.5),
     "blank": ([[0, 0], [0, 0]], HeatStatus.EMPTY, 0),
     "negative": ([[-1, -1], [-1, -2]], HeatStatus.EMPTY, 0),
     "without a value": (np.zeros((0, 0)), HeatStatus.EMPTY, 0),

@@ -1,13 +1,18 @@
 """The measures of `python -m benchmarks saliency`, on a judge whose evidence is known."""
 
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
 
-from benchmarks.saliency import BASELINES, _curves, _imputed, _road, saliency
-from pneumo.bundle import EMBEDDED, MANIFEST, SALIENCY
+from benchmarks.saliency import BASELINES, _Case, _curves, _imputed, _Judge, _road, _Spare, saliency
+from pneumo.bundle import EMBEDDED, MANIFEST, SALIENCY, load_bundle
+from pneumo.methods import METHODS
+from pneumo.radiograph import read_radiograph
+from pneumo.saliency import Explainer
+from pneumo.sanity import randomised
 from pneumo.zoo import ARCHITECTURES
 from training.compare import saliency_table
 
@@ -86,6 +91,20 @@ def test_whole_benchmark(manifest, masks, runs, tmp_path, capsys):
     table = saliency_table(content)
     assert table in capsys.readouterr().out
     assert table.count("\n") == 1 + 3 * (len(methods) + len(BASELINES))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_spare_network_draws_the_maps_of_the_one_whose_weights_it_takes(bundle_folder, images, method):
+    bundle = load_bundle(bundle_folder)
+    prepared = bundle.prepare(read_radiograph(images / "test" / "PNEUMONIA" / "person100_bacteria_482.jpeg"))
+    spare = _Spare(_Judge(bundle, "cnn"), method)
+    for seed in (1, 2):
+        model = randomised(bundle.networks["cnn"].model, seed=seed)
+        network = dataclasses.replace(bundle.networks["cnn"], model=model)
+        explainer = Explainer(dataclasses.replace(bundle, networks={"cnn": network}), method)
+        expected = explainer.evidence("cnn", [prepared], "PNEUMONIA")[0]
+        (found,) = spare.maps(model, [_Case(prepared, prepared.lungs)])
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 def test_nothing_to_measure_is_said(manifest, masks, runs, bundle_folder, tmp_path):

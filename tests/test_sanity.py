@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 
 from pneumo.bundle import load_bundle
+from pneumo.examination import Examiner
 from pneumo.radiograph import read_radiograph
 from pneumo.saliency import Explainer, HeatStatus
 from pneumo.sanity import SanityCheck, SanityChecker, randomised, rank_correlation, untrained
@@ -78,6 +79,13 @@ def test_check_says_how_like_the_maps_are(bundle, prepared):
             assert check.heatmap.peak == pytest.approx(1)
         if check.correlation is not None:
             assert f"{check.correlation:.2f}" in check.words
+
+
+def test_class_is_the_one_decided_at_the_operating_point(bundle, prepared, images):
+    radiograph = read_radiograph(images / "test" / "PNEUMONIA" / "person100_bacteria_482.jpeg")
+    for threshold, target in ((0.999, "NORMAL"), (0.001, "PNEUMONIA")):
+        checks = Examiner(bundle, None).sanity(radiograph, threshold)
+        assert [check.heatmap.target for check in checks] == [target] * 3
 
 
 def test_words_of_an_empty_map(bundle, prepared):

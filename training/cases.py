@@ -18,6 +18,7 @@ from pneumo.bundle import OPERATING_POINTS, PREDICTIONS, Bundle, load_bundle
 from pneumo.cases import (
     CASES,
     INDEX,
+    TOUR,
     CaseIndex,
     CaseLungs,
     CaseNetwork,
@@ -31,9 +32,9 @@ from pneumo.cases import (
 from pneumo.classifier import Classifier, decide
 from pneumo.cover import fill
 from pneumo.evidence import evidence_of
-from pneumo.framing import Prepared
+from pneumo.framing import RASTER, Prepared
 from pneumo.lungs import Lungs, lungs_of
-from pneumo.methods import DEFAULT_METHOD
+from pneumo.methods import DEFAULT_METHOD, METHODS
 from pneumo.records import saliency_record
 from pneumo.render import encode_jpeg, legend_rgba, outline
 from pneumo.report import probability, title
@@ -41,6 +42,7 @@ from pneumo.saliency import Explainer, Heatmap, HeatStatus
 from pneumo.sanity import SanityChecker
 from pneumo.zoo import CLASS_NAMES
 from training.batteries import STRESSES
+from training.bundling import HEAT_RULE
 from training.dataset import open_dataset
 from training.errors import TrainingError
 from training.evaluate import TOGETHER
@@ -82,11 +84,14 @@ def make_cases(folder: Path, manifest: Path, masks: Path | None = None) -> CaseI
     members: dict[str, bytes] = {}
     for number, (row, image) in enumerate(zip(rows, views.images, strict=True)):
         members[f"{row['id']}.json"] = _json(subject.record(number))
-        members[f"{row['id']}.jpeg"] = source.read(image.file)
+        small = (image.width, image.height) == (RASTER, RASTER)
+        members[f"{row['id']}.jpeg"] = source.read(image.file) if small else encode_jpeg(views.rasters[number])
     tour = _Tour(subject, members)
     index: CaseIndex = {
         "networks": _networks(bundle),
         "method": DEFAULT_METHOD,
+        "title": METHODS[DEFAULT_METHOD].title,
+        "scale": HEAT_RULE,
         "ramp": base64.b64encode(legend_rgba().tobytes()).decode(),
         "cases": rows,
         "tour": tour.stops(),
@@ -237,10 +242,6 @@ def map_record(heatmap: Heatmap, lungs: Lungs | None) -> MapRecord:
     }
 
 
-def _curve(name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    return lambda raster, _inside: STRESSES[name](raster)
-
-
 class _Tour:
     """How it can fool you: real cases, each chosen by a rule that is shown with it."""
 
@@ -265,22 +266,28 @@ class _Tour:
             return None
         chosen = max(ill, key=lambda number: ill[number])
         called = [sum(score >= self._threshold for score in kind.values()) for kind in (ill, well)]
-        medians = [probability(float(np.median([*kind.values()]))) for kind in (ill, well)]
+        medians = [float(np.median([*kind.values()])) for kind in (ill, well)]
+        words = (
+            f"All that lies inside the lung outlines was replaced, and the mean is still {probability(ill[chosen])}. "
+            f"So altered, {called[0]} of the {len(ill)} pneumonias that are found are still called pneumonia; but so "
+            f"are {called[1]} of the {len(well)} normal radiographs that were rightly called normal. "
+        )
+        if medians[0] > medians[1]:
+            words += (
+                f"Yet the two kinds still differ, with medians of {probability(medians[0])} and "
+                f"{probability(medians[1])}: part of the answer comes from elsewhere than the lungs' inside, perhaps "
+                "their outline, the shape of the chest, or how a sick child is held. "
+            )
         return {
             "kind": "shortcut",
             "title": "A pneumonia without lungs",
             "rule": "Of the pneumonias that the three together find, the one whose mean stays highest when both lungs "
             "are filled from their surroundings.",
-            "words": f"Nothing of the lungs is left, and the mean is still {probability(ill[chosen])}. So altered, "
-            f"{called[0]} of the {len(ill)} pneumonias that are found are still called pneumonia; but so are "
-            f"{called[1]} of the {len(well)} normal radiographs that were rightly called normal, because a filled lung "
-            f"looks opaque. The two kinds still differ, with medians of {medians[0]} and {medians[1]}: part of the "
-            "answer lies outside the lungs, in the shape of the chest or in how a sick child is held and exposed. A "
-            "right answer is no proof that a network saw the disease.",
+            "words": words + "A right answer is no proof that a network saw the disease.",
             "case": self._rows[chosen]["id"],
             "panels": [
                 self._panel("The radiograph", chosen),
-                self._panel("Lungs filled from their surroundings", chosen, hidden[chosen], "tour-shortcut.jpeg"),
+                self._panel("Lungs filled from their surroundings", chosen, hidden[chosen], f"{TOUR}shortcut.jpeg"),
             ],
         }
 
@@ -289,20 +296,20 @@ class _Tour:
         best: tuple[float, int, dict[str, Prepared]] | None = None
         flips = 0
         for number in range(len(self._rows)):
-            made = {name: self._altered(number, _curve(name)) for name in names}
-            answers = {name: self._ask(prepared) for name, prepared in made.items() if prepared}
+            made = {name: self._exposed(number, name) for name in names}
+            answers = {name: self._ask(prepared) for name, prepared in made.items()}
             before = self._mean[number] >= self._threshold
             if not any((answer >= self._threshold) != before for answer in answers.values()):
                 continue
             flips += 1
-            spread = max(*answers.values(), self._mean[number]) - min(*answers.values(), self._mean[number])
-            if best is None or spread > best[0]:
-                best = spread, number, {name: prepared for name, prepared in made.items() if prepared}
+            moved = max(abs(answer - self._mean[number]) for answer in answers.values())
+            if best is None or moved > best[0]:
+                best = moved, number, made
         if best is None:
             return None
-        spread, chosen, shown = best
+        moved, chosen, shown = best
         panels = [
-            self._panel(f"Its exposure changed ({name})", chosen, prepared, f"tour-{name.replace(' ', '-')}.jpeg")
+            self._panel(f"Its exposure changed ({name})", chosen, prepared, f"{TOUR}{name.replace(' ', '-')}.jpeg")
             for name, prepared in shown.items()
         ]
         return {
@@ -310,9 +317,9 @@ class _Tour:
             "title": "The same child, another exposure",
             "rule": "Of the radiographs whose answer flips when only the curve of the gray values changes, the one "
             "whose mean moves farthest.",
-            "words": f"The anatomy is the same; the mean moves by {100 * spread:.0f} percentage points. {flips} of the "
-            f"{len(self._rows)} test radiographs change their answer under one of these two curves. An answer near the "
-            "operating point is worth little: look at the probability, not at the word.",
+            "words": f"The anatomy is the same; the mean moves by up to {100 * moved:.0f} percentage points. {flips} "
+            f"of the {len(self._rows)} test radiographs change their answer under one of these two curves. Near the "
+            "operating point neither the word nor the number is sure.",
             "case": self._rows[chosen]["id"],
             "panels": [panels[0], self._panel("The radiograph", chosen), *panels[1:]],
         }
@@ -324,10 +331,11 @@ class _Tour:
         chosen = int(sure[np.argmax(self._mean[sure])])
         prepared, lungs = self._subject.prepared[chosen], self._subject.lungs[chosen]
         panel = self._panel("Trained networks", chosen, maps=True)
-        targets = {name: answer["decision"] for name, answer in panel["answers"].items() if name != TOGETHER}
+        targets = {name: answer["decision"] or "" for name, answer in panel["answers"].items() if name != TOGETHER}
         untrained: dict[str, TourAnswer] = {
             check.network: {
-                **panel["answers"][check.network],
+                "probability": None,
+                "decision": None,
                 "map": map_record(check.heatmap, lungs),
                 "words": check.words,
             }
@@ -338,8 +346,8 @@ class _Tour:
             "title": "A heatmap of networks that know nothing",
             "rule": "Of the pneumonias that the three together find, the one with the highest mean.",
             "words": "Beside it, the same networks with random weights: they have never seen a radiograph, and draw "
-            "a heatmap all the same. A map that looks plausible proves nothing. Only what differs from these maps was "
-            "learnt; the rank correlation says how much that is.",
+            "a heatmap all the same. A map that looks plausible proves nothing. A rank correlation near 0 says that "
+            "the two maps have nothing in common, so that what the trained map shows was learnt.",
             "case": self._rows[chosen]["id"],
             "panels": [panel, {"title": "Random weights", "image": panel["image"], "answers": untrained}],
         }
@@ -349,13 +357,15 @@ class _Tour:
         if not len(missed):
             return None
         chosen = int(missed[np.argmin(self._mean[missed])])
+        low = self._subject.bundle.manifest["together"]["uncertain"]["low"]
+        doubt = "" if self._mean[chosen] < low else "The program calls such an answer uncertain, and it was. "
         return {
             "kind": "miss",
-            "title": "A confident miss",
+            "title": "The surest miss" if doubt else "A confident miss",
             "rule": "Of the pneumonias that the three together miss, the one with the lowest mean.",
             "words": f"The label says pneumonia; the mean of the three is {probability(float(self._mean[chosen]))}. "
-            f"The three together miss {len(missed)} of the {int(self._pneumonia.sum())} test pneumonias. A low number "
-            "is no all-clear, and a calm heatmap is none either.",
+            f"{doubt}The three together miss {len(missed)} of the {int(self._pneumonia.sum())} test pneumonias. A low "
+            "number is no all-clear, and a calm heatmap is none either.",
             "case": self._rows[chosen]["id"],
             "panels": [self._panel("The radiograph", chosen, maps=True)],
         }
@@ -381,7 +391,7 @@ class _Tour:
             "probabilities.",
             "words": f"{said}; the label is {row['label']}. The networks disagree on {len(split)} of the "
             f"{len(self._rows)} test radiographs. They were trained on the same images by the same recipe: one network "
-            "alone would have shown no sign of doubt.",
+            "alone would not have told that another answers differently.",
             "case": row["id"],
             "panels": [self._panel("The radiograph", chosen, maps=True)],
         }
@@ -393,6 +403,12 @@ class _Tour:
             return None
         prepared = self._subject.prepared[number]
         return dataclasses.replace(prepared, raster=change(prepared.raster, lungs.mask))
+
+    def _exposed(self, number: int, name: str) -> Prepared:
+        """A case under one of the stresses; its lungs are found anew, as those of an upload are."""
+        prepared, segmenter = self._subject.prepared[number], self._subject.bundle.segmenter
+        raster = STRESSES[name](prepared.raster)
+        return dataclasses.replace(prepared, raster=raster, lungs=segmenter.find(raster) if segmenter else None)
 
     def _ask(self, prepared: Prepared) -> float:
         answers = self._subject.classifier.predict(prepared)

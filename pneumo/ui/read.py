@@ -91,7 +91,10 @@ const end = () => {{
 element.addEventListener("pointerup", end);
 element.addEventListener("pointercancel", end);
 watch("value", () => {{ if (!element.querySelector(".covered")) strokes = []; }});
+document.addEventListener("stroke-refused", () => strokes.pop());
 """
+
+_REFUSED = 'watch("value", () => document.dispatchEvent(new Event("stroke-refused")));'
 
 Kept = tuple[bytes, str, str, str]
 """The radiograph on show: its bytes, its name, what is known of it, and what of it is covered: one of
@@ -111,6 +114,8 @@ def build_read_tab(service: ExaminationService) -> None:
             region = strokes_region(data, name, cover) if cover.startswith("[") else cover
             examination = service.examine(data, name, point, method=method, target=target, cover=region)
             view, left = views.examination_view(examination, truth), kept
+            if cover and not examination.coverings:
+                gr.Warning("Nothing was covered: no lungs were found, or no map has heat in them.")
         except BundleError as error:
             view = views.refusal_view("The networks could not be loaded.", str(error))
         except PneumoError as error:
@@ -158,14 +163,15 @@ def build_read_tab(service: ExaminationService) -> None:
             except PneumoError as error:
                 # What was painted is refused; the radiograph and its answer stay.
                 gr.Warning(str(error))
-                return gr.skip(), gr.skip(), gr.skip()
-        return cover(strokes)(kept, verdict, choice, percent, method, target)
+                return gr.skip(), gr.skip(), gr.skip(), strokes
+        return *cover(strokes)(kept, verdict, choice, percent, method, target), gr.skip()
 
-    def check(kept: Kept | tuple[()] | None, method: str, target: str) -> str:
+    def check(kept: Kept | tuple[()] | None, choice: str, percent: float, method: str, target: str) -> str:
         if not kept:
             return '<p class="side-note">Choose an example, or add a chest X-ray, first.</p>'
         try:
-            return views.sanity_view(*service.sanity(kept[0], kept[1], method, target))
+            point = percent / 100 if choice == "custom" else choice
+            return views.sanity_view(*service.sanity(kept[0], kept[1], point, method, target))
         except PneumoError as error:
             return f'<p class="side-note">{escape(str(error))}</p>'
 
@@ -230,6 +236,8 @@ def build_read_tab(service: ExaminationService) -> None:
                 compare = gr.Button("Explain this radiograph by untrained networks", size="sm", elem_id="compare")
                 untrained = gr.HTML(elem_id="sanity")
     kept = gr.State()
+    # The strokes of which the last was refused.
+    refused = gr.HTML(elem_id="refused-stroke", js_on_load=_REFUSED)
 
     shared: dict[str, Any] = {"concurrency_id": _QUEUE, "concurrency_limit": 1, "show_progress": "minimal"}
     private: dict[str, Any] = {**shared, "api_visibility": "private"}
@@ -241,8 +249,10 @@ def build_read_tab(service: ExaminationService) -> None:
     gr.on(changes, read_again, again, shown, **latest)
     hottest.click(cover(HOTTEST), again, shown, **latest)
     uncover.click(cover(""), again, shown, **latest)
-    cards.click(paint, again, shown, **latest)
-    compare.click(check, [kept, method, target], untrained, **private)
+    cards.click(paint, again, [*shown, refused], **latest)
+    compare.click(check, [kept, *chosen], untrained, **private)
+    # What is chosen anew is not what the networks with random weights were asked.
+    gr.on(changes, lambda: "", None, untrained, **latest)
 
     # Never shown: what a program calls, with the same answer as the page.
     api_input = radiograph_file(label="radiograph", visible=False)

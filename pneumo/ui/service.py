@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from pneumo.bundle import METRICS, OPERATING_POINTS, load_bundle, open_bundle
+from pneumo.bundle import (
+    METRICS,
+    OPERATING_POINTS,
+    BundleFiles,
+    bundle_location,
+    is_on_hub,
+    load_bundle,
+    open_bundle,
+    read_manifest,
+)
 from pneumo.cases import CASES, CaseLibrary
 from pneumo.classifier import parse_operating_point
 from pneumo.errors import BundleError, HubUnreachable
@@ -85,12 +94,14 @@ class ExaminationService:
         with self._examining:
             return examiner.examine(radiograph, operating_point, **choices)
 
-    def sanity(self, data: bytes, name: str, method: str, target: str) -> tuple[list[SanityCheck], Radiograph]:
+    def sanity(
+        self, data: bytes, name: str, operating_point: str | float, method: str, target: str
+    ) -> tuple[list[SanityCheck], Radiograph]:
         """The maps of the same networks with random weights; arguments and errors as `examine`."""
         radiograph = read_radiograph(data, name)
         examiner = self.examiner()
         with self._examining:
-            return examiner.sanity(radiograph, method, target), radiograph
+            return examiner.sanity(radiograph, operating_point, method, target), radiograph
 
     def library(self) -> CaseLibrary:
         """The case library of the bundle, read once; the networks need not be loaded.
@@ -102,7 +113,15 @@ class ExaminationService:
         """
         with self._opening:
             if self._library is None:
-                self._library = CaseLibrary(open_bundle(self._location).path(CASES))
+                files = self._files()
+                library = CaseLibrary(files.path(CASES))
+                expected = {name: entry["sha256"] for name, entry in read_manifest(files)["networks"].items()}
+                if library.networks != expected:
+                    raise BundleError(
+                        f"A case library must be that of the bundle's networks; that of {files.location} was made "
+                        "with others. Make it again with `python -m training cases`."
+                    )
+                self._library = library
             return self._library
 
     def metrics(self) -> dict[str, Any]:
@@ -113,7 +132,7 @@ class ExaminationService:
         BundleError
             If it has not been evaluated.
         """
-        path = open_bundle(self._location).path(METRICS)
+        path = self._files().path(METRICS)
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -121,6 +140,11 @@ class ExaminationService:
                 f"The networks must have been evaluated to be compared; {path} cannot be read ({error}). "
                 "Run `python -m training evaluate`."
             ) from error
+
+    def _files(self) -> BundleFiles:
+        """The files of the bundle; of one on the Hub, those of the commit whose networks were loaded."""
+        chosen = bundle_location(self._location)
+        return open_bundle(self.examiner().bundle.location if is_on_hub(chosen) else chosen)
 
     def _current(self) -> Future[Examiner]:
         with self._starting:

@@ -14,8 +14,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from pneumo.cases import TOUR
 from pneumo.errors import BundleError
-from pneumo.report import METRICS
+from pneumo.report import DETAILS, METRICS, SCORES
+from pneumo.ui.numbers import ATTRIBUTION
 from pneumo.ui.service import ExaminationService
 
 STATIC = Path(__file__).with_name("teach")
@@ -36,6 +38,13 @@ if (new URLSearchParams(location.search).has("room")) {{
 }}
 </script>
 """
+OUTLINES = (
+    "Lung outlines: after the masks of V7 Labs, covid-19-xray-dataset, 2020, CC BY 4.0. Radiographs that were altered "
+    "say so."
+)
+"""What the licence of the masks asks for."""
+_FRESH = {"Cache-Control": "no-cache"}
+_KEPT = {"Cache-Control": "private, max-age=86400"}
 _KINDS = {".json": "application/json", ".jpeg": "image/jpeg"}
 _START = """
 import(new URL("teaching/static/main.js", document.baseURI).href)
@@ -47,6 +56,7 @@ import(new URL("teaching/static/main.js", document.baseURI).href)
 def build_teaching_tab() -> None:
     """Lay out the tab inside the current Blocks context."""
     gr.HTML('<p class="side-note">The case library is being opened.</p>', js_on_load=_START)
+    gr.HTML(f'<p class="side-note">{ATTRIBUTION} {OUTLINES}</p>')
 
 
 def teaching_routes(service: ExaminationService) -> list[BaseRoute]:
@@ -66,23 +76,33 @@ def teaching_routes(service: ExaminationService) -> list[BaseRoute]:
             return _refusal(str(error), 503)
         if content is None:
             return _refusal(f"A case must be one of the library; it has no {name!r}. Choose one in the library.", 404)
-        # An address does not tell the library that it belongs to.
-        return Response(
-            content, media_type=_KINDS[Path(name).suffix], headers={"Cache-Control": "private, max-age=600"}
-        )
+        kind = Path(name).suffix
+        # A radiograph of the data set never changes; what networks made of it does.
+        kept = kind == ".jpeg" and not name.startswith(TOUR)
+        return Response(content, media_type=_KINDS[kind], headers=_KEPT if kept else _FRESH)
 
     def metrics(_request: Request) -> Response:
         try:
             measured: dict[str, Any] = service.metrics()
         except BundleError as error:
             return _refusal(str(error), 503)
-        return JSONResponse({**measured, "titles": METRICS})
+        return JSONResponse({**measured, "titles": METRICS | DETAILS, "scores": sorted(SCORES)}, headers=_FRESH)
 
     return [
-        Mount("/teaching/static", StaticFiles(directory=STATIC)),
+        Mount("/teaching/static", _FreshFiles(directory=STATIC)),
         Route("/teaching/cases/{name}", member),
         Route("/teaching/metrics.json", metrics),
     ]
+
+
+class _FreshFiles(StaticFiles):
+    """Files that a browser asks for again, so that modules of two releases never meet."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        """The file, or that it has not changed."""
+        response = super().file_response(*args, **options)
+        response.headers.update(_FRESH)
+        return response
 
 
 def _refusal(message: str, status: int) -> Response:

@@ -15,7 +15,7 @@ from pneumo.methods import METHODS
 from pneumo.radiograph import Radiograph
 from pneumo.render import OPACITY, display_pixels, encode_jpeg, encode_png, heat_rgba, legend_rgba, outline
 from pneumo.report import percent, probability
-from pneumo.saliency import Heatmap
+from pneumo.saliency import Heatmap, HeatStatus
 from pneumo.sanity import SanityCheck
 from pneumo.ui.examples import Example
 from pneumo.zoo import ARCHITECTURES, architecture
@@ -43,10 +43,11 @@ class View:
 def sanity_view(checks: list[SanityCheck], radiograph: Radiograph) -> str:
     """The maps of networks that have learnt nothing, and how like those of the trained ones they are."""
     figures = "".join(
-        f'<figure class="card"><div class="viewer"><div class="film"><div class="heat" '
-        f'style="background-image: url({_heat_uri(radiograph, check.heatmap)})"></div></div></div>'
+        '<figure class="card"><div class="viewer">'
+        f'<div class="film" role="img" aria-label="{_explained(check.heatmap)}"><div class="heat" '
+        f' style="background-image: url({_heat_uri(radiograph, check.heatmap)})"></div></div></div>'
         f"<figcaption><header><h3>{architecture(check.network).title}, random weights</h3></header>"
-        f'<span class="quiet">{escape(check.words)}</span></figcaption></figure>'
+        f'<span class="quiet">{_explained(check.heatmap)}. {escape(check.words)}</span></figcaption></figure>'
         for check in checks
     )
     return _cards(figures, _radiograph_style(radiograph), radiograph.name)
@@ -205,11 +206,11 @@ def _card(
 ) -> str:
     design = architecture(name)
     heat, words, contours = "", "", ""
-    if heatmap is not None and heatmap.peak:
+    if heatmap is not None and heatmap.status is HeatStatus.DRAWN:
         contours = _contours(heatmap)
         heat = f'<div class="heat" style="background-image: url({_heat_uri(examination.radiograph, heatmap)})"></div>'
-        peak = f"{heatmap.peak * 100:.0f}\N{NO-BREAK SPACE}%"
-        words = f"{METHODS[heatmap.method].title} for {heatmap.target}; its peak is {peak} of the scale."
+        peak = f"{(heatmap.peak or 0) * 100:.0f}\N{NO-BREAK SPACE}%"
+        words = f"{_explained(heatmap)}; its peak is {peak} of the scale."
         if evidence:
             words += f" {evidence.words}"
     elif heatmap is not None:
@@ -237,18 +238,23 @@ from there on it calls pneumonia.</span>
 </figcaption></figure>"""
 
 
+def _explained(heatmap: Heatmap) -> str:
+    return f"{METHODS[heatmap.method].title} for {heatmap.target}"
+
+
 def _zone_table(evidence: Evidence) -> str:
     """Shares of the heat by zone, as a reader looks at the radiograph: the patient's right on the left."""
     rows = "".join(
-        f"<tr><th>{height}</th>"
+        f'<tr><th scope="row">{height}</th>'
         + "".join(f"<td>{_unbroken(percent(evidence.zones[f'{side}_{height}'], 0))}</td>" for side in ("right", "left"))
         + "</tr>"
         for height in ("upper", "middle", "lower")
     )
     outside = _unbroken(percent(1 - evidence.share_in_lungs, 0))
     return (
-        "<details><summary>Evidence by zone</summary><table><thead><tr><th></th><th>right lung</th><th>left lung</th>"
-        f'</tr></thead><tbody>{rows}<tr><th>outside</th><td colspan="2">{outside}</td></tr></tbody></table></details>'
+        '<details><summary>Evidence by zone</summary><table><thead><tr><th scope="col">zone</th>'
+        '<th scope="col">right lung</th><th scope="col">left lung</th></tr></thead>'
+        f'<tbody>{rows}<tr><th scope="row">outside</th><td colspan="2">{outside}</td></tr></tbody></table></details>'
     )
 
 

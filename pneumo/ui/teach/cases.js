@@ -5,15 +5,20 @@ import { film, thumbnail } from "./film.js";
 import { address, follow, linkButton } from "./main.js";
 import { PNEUMONIA, decide, isIll, outcome, wrongness } from "./stats.js";
 
-const DEFAULTS = { network: "together", point: "balanced", outcome: "missed", wrong: "", subtype: "", sure: "", sort: "wrong" };
-const OUTCOMES = [["all", "all cases"], ["missed", "missed pneumonia"], ["alarm", "false alarm"], ["correct", "correct"]];
-const SUBTYPES = [["", "any"], ["bacteria", "bacterial pneumonia"], ["virus", "viral pneumonia"], ["none", "no pneumonia"]];
+const DEFAULTS = { network: "together", point: "balanced", outcome: "missed", wrong: "", subtype: "", sure: "",
+  sort: "wrong" };
+const OUTCOMES = [["all", "all cases"], ["missed", "missed pneumonia"], ["alarm", "false alarm"],
+  ["correct", "correct"]];
+const SUBTYPES = [["", "any"], ["bacteria", "bacterial pneumonia"], ["virus", "viral pneumonia"],
+  ["none", "no pneumonia"]];
 const SURE = [["", "any"], ["high", "sure: below 10 % or from 90 %"], ["low", "unsure: 10 % to 90 %"]];
-const SORTS = [["wrong", "most confidently wrong first"], ["right", "most confidently right first"], ["near", "nearest to the operating point"],
-  ["name", "by name"]];
+const SORTS = [["wrong", "most confidently wrong first"], ["right", "most confidently right first"],
+  ["near", "nearest to the operating point"], ["name", "by name"]];
 const WORDS = { missed: "missed pneumonia", alarm: "false alarm", correct: "correct" };
 const BADGES = { missed: "\u2715 missed", alarm: "\u26a0 false alarm", correct: "\u2713 correct" };
 const COUNTS = ["none", "one", "two", "all three"];
+const WRONG = [["", "any number"], ...COUNTS.map((text, number) => [String(number), text])];
+const POINTS = [["balanced", "balanced"], ["screening", "screening"]];
 
 /** What the data set says of a case. */
 export function labelWords(row) {
@@ -26,9 +31,12 @@ export const wrongCount = (library, row, point) =>
   library.names.filter((name) => outcome(row, name, library.threshold(name, point)) !== "correct").length;
 
 export async function show(place, library, state, { go, remember }) {
+  const known = { network: library.options(), point: POINTS, outcome: OUTCOMES, wrong: WRONG, subtype: SUBTYPES,
+    sure: SURE, sort: SORTS };
   const wanted = { ...DEFAULTS, ...state };
-  if (!library.networks[wanted.network]) wanted.network = DEFAULTS.network;
-  if (!library.networks.together.thresholds[wanted.point]) wanted.point = DEFAULTS.point;
+  for (const [name, options] of Object.entries(known)) {
+    if (!options.some(([value]) => value === wanted[name])) wanted[name] = DEFAULTS[name];
+  }
   if (state.case) await openCase(place, library, wanted, go);
   else gallery(place, library, wanted, { go, remember });
 }
@@ -76,12 +84,14 @@ function gallery(place, library, wanted, { go, remember }) {
   const field = (name, label, options) => select(label, options, wanted[name], (value) => update({ [name]: value }));
   place.append(
     h("h2", {}, "Every official test image, and what the networks made of it"),
-    h("p", { class: "side-note" }, "The number is the probability of pneumonia that the chosen network gives; \u201cwrong\u201d is how "
-      + "many of the three networks decide otherwise than the label. Labels are the data set\u2019s; some may be wrong themselves."),
-    h("div", { class: "t-filters" }, field("outcome", "Outcome", OUTCOMES), field("network", "of", library.options()),
-      field("point", "at the operating point", [["balanced", "balanced"], ["screening", "screening"]]),
-      field("wrong", "Wrong among the three", [["", "any number"], ...COUNTS.map((text, number) => [String(number), text])]),
-      field("subtype", "Label", SUBTYPES), field("sure", "How sure", SURE), field("sort", "Order", SORTS), linkButton()),
+    h("p", { class: "side-note" }, "The number is the probability of pneumonia that the chosen network gives; "
+      + "\u201cwrong\u201d is how many of the three networks decide otherwise than the label. Labels are the data "
+      + "set\u2019s; some may be wrong themselves."),
+    h("div", { class: "t-filters" },
+      field("outcome", "Outcome", OUTCOMES), field("network", "Network", library.options()),
+      field("point", "Operating point", POINTS), field("wrong", "Wrong among the three", WRONG),
+      field("subtype", "Label", SUBTYPES), field("sure", "How sure", SURE), field("sort", "Order", SORTS),
+      linkButton()),
     count, grid);
   update({});
 }
@@ -90,9 +100,11 @@ async function openCase(place, library, wanted, go) {
   const row = library.byId.get(wanted.case);
   const back = { room: "cases", ...shared(wanted) };
   if (!row) {
-    place.append(h("section", { class: "exam verdict refused", role: "alert" }, h("h2", {}, "There is no such case."),
-      h("p", {}, `A case must be one of the ${library.cases.length} test images; received \u201c${wanted.case}\u201d. Choose one in the library.`)),
-    link("To the case library", back, go));
+    place.append(
+      h("section", { class: "exam verdict refused", role: "alert" }, h("h2", {}, "There is no such case."),
+        h("p", {}, `A case must be one of the ${library.cases.length} test images; received `
+          + `\u201c${wanted.case}\u201d. Choose one in the library.`)),
+      link("To the case library", back, go));
     return;
   }
   const detail = await library.detail(row.id);
@@ -103,7 +115,8 @@ async function openCase(place, library, wanted, go) {
   const wrong = wrongCount(library, row, wanted.point);
   place.append(
     h("p", { class: "t-steps" }, link("\u2190 All cases", back, go),
-      neighbour(-1) && link("Previous", neighbour(-1), go, "previous"), neighbour(1) && link("Next", neighbour(1), go, "next"),
+      neighbour(-1) && link("Previous", neighbour(-1), go, "previous"),
+      neighbour(1) && link("Next", neighbour(1), go, "next"),
       at >= 0 && h("span", { class: "quiet" }, `${at + 1} of ${list.length}`), linkButton()),
     h("h2", {}, row.id),
     h("p", {}, "Label of the data set: ", h("strong", {}, labelWords(row)), ". Mean of the three: ",
@@ -112,7 +125,7 @@ async function openCase(place, library, wanted, go) {
     await answers(library, row, detail, wanted.point));
   place.tabIndex = -1;
   place.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const step = !event.altKey && !event.ctrlKey && !event.metaKey && { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (step && !event.target.closest("input, select") && neighbour(step)) go(neighbour(step));
   });
   requestAnimationFrame(() => place.focus({ preventScroll: true }));
@@ -129,10 +142,11 @@ export async function answers(library, row, detail, point, mark) {
     cards.replaceChildren(
       h("figure", { class: "card" }, stage(film(library, library.image(row.id),
         { aspect: row.aspect, lungs: detail.lungs, alt: "The radiograph" }), mark),
-      h("figcaption", {}, h("header", {}, h("h3", {}, "Radiograph")), h("span", { class: "quiet" }, lungWords(detail)))),
+      h("figcaption", {}, h("header", {}, h("h3", {}, "Radiograph")),
+        h("span", { class: "quiet" }, lungWords(detail)))),
       ...library.names.map((name) => networkCard(library, row, detail, point, name, target)));
   };
-  const root = h("div", { class: "t-answers" }, tools(draw), cards);
+  const root = h("div", { class: "t-answers" }, tools(library, draw), cards);
   draw("");
   return root;
 }
@@ -158,7 +172,8 @@ function networkCard(library, row, detail, point, name, target) {
       alt: `${library.title(name)}: evidence for ${explained}. ${words}` })),
     h("figcaption", {},
       h("header", {}, h("h3", {}, library.title(name)), h("span", { class: `decision ${decision}` }, decision)),
-      h("div", { class: "probability" }, h("span", {}, "Probability of pneumonia"), h("strong", {}, probability(value))),
+      h("div", { class: "probability" },
+        h("span", {}, "Probability of pneumonia"), h("strong", {}, probability(value))),
       h("div", { class: "track" }, h("div", { class: `fill ${decision}`, style: `width: ${value * 100}%` }),
         h("div", { class: "point", style: `left: ${threshold * 100}%` })),
       h("span", { class: "quiet" }, `${decision === row.label ? "\u2713 as labelled" : decision === PNEUMONIA
@@ -166,13 +181,27 @@ function networkCard(library, row, detail, point, name, target) {
       h("span", { class: "quiet" }, `Heat for ${explained}: ${words}`)));
 }
 
+/** What the colours of a map mean: the method, and the scale that is fixed for each network and class. */
+export function legend(library) {
+  const ramp = h("canvas", { class: "ramp", width: 256, height: 1, role: "img",
+    "aria-label": "colours from no evidence to strong evidence" });
+  const context = ramp.getContext("2d"), pixels = context.createImageData(256, 1);
+  pixels.data.set(library.ramp);
+  context.putImageData(pixels, 0, 0);
+  return h("span", { class: "legend", title: `Full strength: ${library.scale}.` }, h("span", {}, `${library.method}: `
+    + "no evidence"), ramp, h("span", {}, "strong: what one map in ten reaches"));
+}
+
 /** What acts on all maps of a room. */
-function tools(draw) {
+function tools(library, draw) {
   const root = document.documentElement.style;
+  const opacity = root.getPropertyValue("--teach-opacity") || "0.7";
   const switchOf = (text, kind, on) => h("label", {}, h("input", { type: "checkbox", checked: on, onchange: (event) =>
     event.target.closest(".t-answers").classList.toggle(kind, !event.target.checked) }), ` ${text}`);
   return h("div", { class: "tools" }, switchOf("Heatmap", "no-heat", true), switchOf("Lung outline", "no-lungs", true),
-    h("label", {}, "Opacity ", h("input", { type: "range", min: "0", max: "100", value: "70", "aria-label": "Opacity of the heat",
+    h("label", {}, "Opacity ", h("input", { type: "range", min: "0", max: "100", value: String(opacity * 100),
+      "aria-label": "Opacity of the heat",
       oninput: (event) => root.setProperty("--teach-opacity", event.target.value / 100) })),
-    choice("Evidence for", [["", "its decision"], ["PNEUMONIA", "PNEUMONIA"], ["NORMAL", "NORMAL"]], "", draw));
+    choice("Evidence for", [["", "its decision"], ["PNEUMONIA", "PNEUMONIA"], ["NORMAL", "NORMAL"]], "", draw),
+    legend(library));
 }

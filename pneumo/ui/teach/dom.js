@@ -38,7 +38,8 @@ export function choice(label, options, value, change) {
 
 /** Rows as a CSV that is saved; made in the browser, sent nowhere. */
 export function download(name, rows) {
-  const cell = (value) => (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : (value ?? ""));
+  const cell = (value) =>
+    (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : (value ?? ""));
   const text = rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
   const link = h("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name });
   document.body.append(link);

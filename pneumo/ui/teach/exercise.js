@@ -3,7 +3,7 @@
 
 import { choice, download, h, percent, probability, table, withInterval } from "./dom.js";
 import { film, thumbnail } from "./film.js";
-import { linkButton } from "./main.js";
+import { linkButton, refusal } from "./main.js";
 import { answers, labelWords } from "./cases.js";
 import { NORMAL, PNEUMONIA, brier, decide, draw, isIll, random, wilson, zoneAt, zoneWords } from "./stats.js";
 
@@ -19,7 +19,8 @@ export function drawn(library, seed, count, mix) {
   const next = random(seed * 1000 + count + (mix === "balanced" ? 0 : 500));
   if (mix !== "balanced") return draw(library.cases, count, next);
   const half = Math.ceil(count / 2);
-  const both = [...draw(library.cases.filter(isIll), half, next), ...draw(library.cases.filter((row) => !isIll(row)), count - half, next)];
+  const ill = draw(library.cases.filter(isIll), half, next);
+  const both = [...ill, ...draw(library.cases.filter((row) => !isIll(row)), count - half, next)];
   return draw(both, both.length, next);
 }
 
@@ -33,14 +34,20 @@ export async function show(place, library, state, { remember }) {
   const render = async () => {
     remember({ room: "exercise", ...wanted });
     const session = sessions.get(key());
-    const content = !session ? intro() : session.answered.length >= session.rows.length && !session.open
-      ? await summary(library, session, again) : session.open
-        ? await reveal(library, session, render) : reading(library, session, render);
+    const content = await view(session).catch((error) =>
+      [refusal(error), h("button", { type: "button", class: "main-button", onclick: render }, "Try again")]);
     place.replaceChildren(...content);
     if (session) place.querySelector("h2").focus({ preventScroll: false });
   };
+  const view = async (session) => {
+    if (!session) return intro();
+    if (session.open) return reveal(library, session, render);
+    return session.answered.length < session.rows.length
+      ? reading(library, session, render) : summary(library, session, again);
+  };
   const begin = () => {
-    sessions.set(key(), { rows: drawn(library, wanted.seed, Number(wanted.count), wanted.mix), answered: [], open: false, ...wanted });
+    const rows = drawn(library, wanted.seed, Number(wanted.count), wanted.mix);
+    sessions.set(key(), { rows, answered: [], open: false, ...wanted });
     return render();
   };
   const again = () => {
@@ -48,33 +55,50 @@ export async function show(place, library, state, { remember }) {
     return render();
   };
   const intro = () => {
-    const seed = h("input", { type: "number", min: "1", max: String(LARGEST_SEED), value: String(wanted.seed), "aria-label": "Number of the set",
-      onchange: () => { wanted.seed = Math.min(Math.max(Math.round(seed.valueAsNumber) || 1, 1), LARGEST_SEED); render(); } });
-    const set = (name) => (value) => { wanted[name] = value; render(); };
+    const seed = h("input", { type: "number", min: "1", max: String(LARGEST_SEED), value: String(wanted.seed),
+      "aria-label": "Number of the set",
+      onchange: () => {
+        set("seed")(Math.min(Math.max(Math.round(seed.valueAsNumber) || 1, 1), LARGEST_SEED));
+        seed.value = wanted.seed;
+      } });
+    // The control that was changed keeps the focus, unless a set is opened that was begun before.
+    const set = (name) => (value) => {
+      wanted[name] = value;
+      if (sessions.has(key())) render();
+      else remember({ room: "exercise", ...wanted });
+    };
     return [heading("Read a set of radiographs, then see who was right"),
-      h("p", {}, "You will see radiographs of the official test split, one after the other, without their labels. Say normal or pneumonia, "
-        + "how sure you are, and click where you see it. Then come the label, the networks, and where they looked. The same set number gives "
-        + "the same cases in every browser: share the link, and a class reads the same set."),
-      h("p", { class: "side-note" }, "What you answer stays in this page. It is not sent to the server, and gone when you close the page."),
+      h("p", {}, "You will see radiographs of the official test split, one after the other, without their labels. Say "
+        + "normal or pneumonia, how sure you are, and click where you see it. Then come the label, the networks, and "
+        + "where they looked. The same set number gives the same cases in every browser: share the link, and a class "
+        + "reads the same set."),
+      h("p", { class: "side-note" }, "What you answer stays in this page. It is not sent to the server, and gone when "
+        + "you close the page."),
       h("div", { class: "t-filters" }, h("label", {}, h("span", {}, "Set number"), seed),
-        h("button", { type: "button", class: "quiet-button", onclick: () => { wanted.seed = 1 + Math.floor(Math.random() * LARGEST_SEED); render(); } },
-          "another"),
+        h("button", { type: "button", class: "quiet-button", onclick: () => {
+          set("seed")(1 + Math.floor(Math.random() * LARGEST_SEED));
+          seed.value = wanted.seed;
+        } }, "another"),
         choice("Cases", COUNTS, wanted.count, set("count")), choice("Mix", MIXES, wanted.mix, set("mix"))),
-      h("p", { class: "t-steps" }, h("button", { type: "button", class: "main-button", onclick: begin }, "Start"), linkButton("Copy link to this set"))];
+      h("p", { class: "t-steps" }, h("button", { type: "button", class: "main-button", onclick: begin }, "Start"),
+        linkButton("Copy link to this set"))];
   };
   await render();
 }
 
 const heading = (text) => h("h2", { tabindex: "-1" }, text);
 
-function reading(library, session, render) {
+async function reading(library, session, render) {
   const number = session.answered.length, row = session.rows[number];
+  const source = await library.unnamed(row.id);
   const answer = { row, called: "", sure: 0.8, place: null };
   const stage = h("div", { class: "t-read", tabindex: "0", role: "application",
-    "aria-label": "Radiograph. Click, or press the arrow keys, to mark where you see the pneumonia; Delete removes the mark." },
-  film(library, library.image(row.id), { aspect: row.aspect, alt: `Radiograph ${number + 1}` }));
+    "aria-label": "Radiograph. Click, or press the arrow keys, to mark where you see the pneumonia; Delete removes the "
+      + "mark." },
+  film(library, source, { aspect: row.aspect, alt: `Radiograph ${number + 1}` }));
   const picture = stage.firstChild;
-  const said = h("p", { class: "side-note", role: "status" }, "No place is marked. A click on the radiograph marks one.");
+  const said = h("p", { class: "side-note", role: "status" },
+    "No place is marked. A click on the radiograph marks one.");
   const mark = h("span", { class: "t-mark" });
   const put = (at) => {
     answer.place = at;
@@ -83,7 +107,8 @@ function reading(library, session, render) {
       mark.style.top = `${at.y * 100}%`;
       picture.append(mark);
     } else mark.remove();
-    said.textContent = at ? `Marked at ${percent(at.x, 0)} from the left and ${percent(at.y, 0)} from the top.` : "No place is marked.";
+    said.textContent = at
+      ? `Marked at ${percent(at.x, 0)} from the left and ${percent(at.y, 0)} from the top.` : "No place is marked.";
   };
   const bounded = (value) => Math.min(Math.max(value, 0), 1);
   stage.addEventListener("click", (event) => {
@@ -103,6 +128,8 @@ function reading(library, session, render) {
     event.preventDefault();
   });
   const submit = h("button", { type: "button", class: "main-button", disabled: true, onclick: () => {
+    submit.disabled = true;
+    URL.revokeObjectURL(source);
     session.answered.push(answer);
     session.open = true;
     render();
@@ -110,9 +137,12 @@ function reading(library, session, render) {
   return [heading(`Case ${number + 1} of ${session.rows.length}`),
     h("div", { class: "t-columns" }, h("div", {}, stage, said),
       h("div", { class: "t-form" },
-        choice("What do you see?", [[NORMAL, "normal"], [PNEUMONIA, "pneumonia"]], "", (value) => { answer.called = value; submit.disabled = false; }),
-        choice("How sure are you?", SURE.map(([value, text]) => [value, `${text} (${percent(Number(value), 0)})`]), "0.8",
-          (value) => { answer.sure = Number(value); }),
+        choice("What do you see?", [[NORMAL, "normal"], [PNEUMONIA, "pneumonia"]], "", (value) => {
+          answer.called = value;
+          submit.disabled = false;
+        }),
+        choice("How sure are you?", SURE.map(([value, text]) => [value, `${text} (${percent(Number(value), 0)})`]),
+          "0.8", (value) => { answer.sure = Number(value); }),
         submit))];
 }
 
@@ -124,57 +154,78 @@ async function reveal(library, session, render) {
   const last = session.answered.length === session.rows.length;
   const zone = answer.place ? zoneAt(detail.lungs, answer.place.x, answer.place.y) : "";
   answer.zone = answer.place ? zone || "outside" : "";
-  const fell = answer.place ? ` Your click fell ${zone ? `in the ${zoneWords(zone)}` : zoneWords(zone)}; right is the patient\u2019s right.` : "";
+  const fell = answer.place
+    ? ` Your click fell ${zone ? `in the ${zoneWords(zone)}` : zoneWords(zone)}; right is the patient\u2019s right.`
+    : "";
   return [heading(`${isRight(answer) ? "\u2713 Right" : "\u2715 Wrong"}: the label is ${labelWords(answer.row)}.`),
-    h("p", {}, `You said ${answer.called === PNEUMONIA ? "pneumonia" : "normal"}, ${percent(answer.sure, 0)} sure.${fell}`),
-    h("p", { class: "t-steps" }, h("button", { type: "button", class: "main-button", onclick: () => { session.open = false; render(); } },
-      last ? "See how you did" : "Next case"), h("span", { class: "quiet" }, answer.row.id)),
+    h("p", {}, `You said ${answer.called === PNEUMONIA ? "pneumonia" : "normal"}, `
+      + `${percent(answer.sure, 0)} sure.${fell}`),
+    h("p", { class: "t-steps" }, h("button", { type: "button", class: "main-button", onclick: () => {
+      session.open = false;
+      render();
+    } }, last ? "See how you did" : "Next case"), h("span", { class: "quiet" }, answer.row.id)),
     await answers(library, answer.row, detail, "balanced", answer.place)];
 }
 
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
 async function summary(library, session, again) {
   const { answered } = session;
-  const readers = [["you", (answer) => answer.called, probabilityOf], ...["together", ...library.names].map((name) => [library.title(name),
-    ({ row }) => decide(row.probabilities[name], library.threshold(name)), ({ row }) => row.probabilities[name]])];
+  const readers = [["you", (answer) => answer.called, probabilityOf],
+    ...["together", ...library.names].map((name) => [library.title(name),
+      ({ row }) => decide(row.probabilities[name], library.threshold(name)), ({ row }) => row.probabilities[name]])];
   const rows = readers.map(([title, called, value]) => {
     const ill = answered.filter(({ row }) => isIll(row)), well = answered.filter(({ row }) => !isIll(row));
     const found = ill.filter((answer) => called(answer) === PNEUMONIA).length;
     const cleared = well.filter((answer) => called(answer) === NORMAL).length;
     const right = found + cleared;
-    return [title, withInterval(found / ill.length, wilson(found, ill.length)), withInterval(cleared / well.length, wilson(cleared, well.length)),
+    return [title, withInterval(found / ill.length, wilson(found, ill.length)),
+      withInterval(cleared / well.length, wilson(cleared, well.length)),
       withInterval(right / answered.length, wilson(right, answered.length)),
-      brier(answered.map((answer) => [value(answer), isIll(answer.row)])).toFixed(3)];
+      brier(answered.map((answer) => [value(answer), isIll(answer.row)])).toFixed(3),
+      `${percent(mean(answered.map(value)), 0)} / ${percent(ill.length / answered.length, 0)}`];
   });
   const sure = SURE.map(([value, text]) => {
     const part = answered.filter((answer) => answer.sure === Number(value)), right = part.filter(isRight).length;
-    return [`${text} (${percent(Number(value), 0)})`, String(part.length), part.length ? withInterval(right / part.length, wilson(right, part.length)) : "\u2013"];
+    return [`${text} (${percent(Number(value), 0)})`, String(part.length),
+      part.length ? withInterval(right / part.length, wilson(right, part.length)) : "\u2013"];
   });
   const wrong = answered.filter((answer) => !isRight(answer));
   const place = h("div", { class: "t-again", role: "region", "aria-label": "The chosen case", "aria-live": "polite" });
   const open = async (answer) => {
-    place.replaceChildren(h("h3", {}, `${answer.row.id}: ${labelWords(answer.row)}; you said ${answer.called === PNEUMONIA ? "pneumonia" : "normal"}`),
+    const called = answer.called === PNEUMONIA ? "pneumonia" : "normal";
+    place.replaceChildren(h("h3", {}, `${answer.row.id}: ${labelWords(answer.row)}; you said ${called}`),
       await answers(library, answer.row, await library.detail(answer.row.id), "balanced", answer.place));
     place.scrollIntoView({ block: "nearest" });
   };
   const file = `pneumo_set_${session.seed}_${session.count}_${session.mix}.csv`;
   return [heading("How you read, beside the networks"),
-    table("On these cases, with 95 % intervals", ["", "sensitivity", "specificity", "accuracy", "Brier score"], rows),
-    h("p", { class: "side-note" }, `${answered.length} cases are few: the intervals are wide, and most differences mean nothing. The Brier score is the mean `
-      + "squared distance of the probability from what was there: 0 is perfect, 0.25 is what always saying 50 % gets."),
+    table("On these cases, with 95 % intervals", ["", "sensitivity", "specificity", "accuracy",
+      "Brier score", "mean probability of pneumonia / share that had it"], rows),
+    h("p", { class: "side-note" }, `${answered.length} cases are few: the intervals are wide, and most differences `
+      + "mean nothing. The Brier score is the mean squared distance of the probability from what was there: 0 is "
+      + "perfect, 0.25 is what always saying 50 % gets."),
     table("Your calibration: how often you were right", ["you were sure", "cases", "right"], sure),
     h("p", { class: "t-steps" },
-      h("button", { type: "button", class: "main-button", onclick: () => download(file, report(library, session)) }, "Download the result (CSV)"),
-      h("button", { type: "button", class: "quiet-button", onclick: again }, "Read the set again"), linkButton("Copy link to this set")),
-    h("h3", {}, wrong.length ? `The ${wrong.length === 1 ? "case" : `${wrong.length} cases`} that you got wrong, again` : "You got no case wrong."),
-    h("div", { class: "t-grid small" }, wrong.map((answer) => h("button", { type: "button", class: `t-case ${isIll(answer.row) ? "missed" : "alarm"}`,
-      onclick: () => open(answer) }, thumbnail(library, answer.row, ""), h("strong", {}, isIll(answer.row) ? "\u2715 missed" : "\u26a0 false alarm"),
-    h("span", {}, labelWords(answer.row)), h("span", { class: "quiet" }, `three together: ${probability(answer.row.probabilities.together)}`)))),
+      h("button", { type: "button", class: "main-button", onclick: () => download(file, report(library, session)) },
+        "Download the result (CSV)"),
+      h("button", { type: "button", class: "quiet-button", onclick: again }, "Read the set again"),
+      linkButton("Copy link to this set")),
+    h("h3", {}, wrong.length
+      ? `The ${wrong.length === 1 ? "case" : `${wrong.length} cases`} that you got wrong, again`
+      : "You got no case wrong."),
+    h("div", { class: "t-grid small" }, wrong.map((answer) => h("button",
+      { type: "button", class: `t-case ${isIll(answer.row) ? "missed" : "alarm"}`, onclick: () => open(answer) },
+      thumbnail(library, answer.row, ""), h("strong", {}, isIll(answer.row) ? "\u2715 missed" : "\u26a0 false alarm"),
+      h("span", {}, labelWords(answer.row)),
+      h("span", { class: "quiet" }, `three together: ${probability(answer.row.probabilities.together)}`)))),
     place];
 }
 
 function report(library, session) {
   const names = ["together", ...library.names];
   return [["number", "case", "label", "subtype", "answer", "sure", "right", "x", "y", "zone", ...names],
-    ...session.answered.map((answer, index) => [index + 1, answer.row.id, answer.row.label, answer.row.subtype, answer.called, answer.sure,
-      isRight(answer), answer.place?.x.toFixed(4), answer.place?.y.toFixed(4), answer.zone, ...names.map((name) => answer.row.probabilities[name])])];
+    ...session.answered.map((answer, index) => [index + 1, answer.row.id, answer.row.label, answer.row.subtype,
+      answer.called, answer.sure, isRight(answer), answer.place?.x.toFixed(4), answer.place?.y.toFixed(4), answer.zone,
+      ...names.map((name) => answer.row.probabilities[name])])];
 }

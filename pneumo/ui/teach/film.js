@@ -27,7 +27,8 @@ export function thumbnail(library, row, alt) {
 
 function outline(lungs) {
   const paths = () => [svg("path", { d: lungs.right }), svg("path", { d: lungs.left })];
-  return svg("svg", { class: "t-outline", viewBox: `0 0 ${SIDE} ${SIDE}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+  return svg("svg",
+    { class: "t-outline", viewBox: `0 0 ${SIDE} ${SIDE}`, preserveAspectRatio: "none", "aria-hidden": "true" },
     svg("g", { class: "halo" }, paths()), svg("g", { class: "line" }, paths()));
 }
 

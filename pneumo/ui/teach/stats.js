@@ -85,7 +85,8 @@ export function reliability(rows, name, bins = 10) {
 }
 
 /** Mean squared distance of probabilities from what was there (Brier, Monthly Weather Review 78, 1950). */
-export const brier = (pairs) => pairs.reduce((sum, [value, ill]) => sum + (value - (ill ? 1 : 0)) ** 2, 0) / pairs.length;
+export const brier = (pairs) =>
+  pairs.reduce((sum, [value, ill]) => sum + (value - (ill ? 1 : 0)) ** 2, 0) / pairs.length;
 
 /** Random numbers from a seed, the same in every browser (mulberry32). */
 export function random(seed) {
