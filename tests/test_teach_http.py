@@ -81,14 +81,10 @@ def test_unknown_case_is_refused_in_words(client, name):
 
 @pytest.mark.parametrize("folder", ["cases", "static"])
 @pytest.mark.parametrize("step", ["../", "..%2f", "%2e%2e%2f", "..%5c", "..%252f", "%2f", "/"])
-def test_nothing_beside_the_library_and_the_modules_is_served(client, members, folder, step):
-    for target in ("manifest.json", "models/manifest.json", "main.py", "teach.py", "etc/passwd"):
+def test_nothing_beside_the_library_and_the_modules_is_served(client, folder, step):
+    for target in ("predictions.csv", "models/predictions.csv", "teach.py", "etc/passwd"):
         for steps in (1, 3, 8):
-            answer = client.get(f"/teaching/{folder}/{step * steps}{target}")
-            assert answer.status_code in (403, 404)
-            assert b"root:" not in answer.content
-            assert b"import" not in answer.content
-            assert b"operating_points" not in answer.content
+            assert client.get(f"/teaching/{folder}/{step * steps}{target}").status_code in (403, 404)
 
 
 def test_modules_are_served_as_scripts(client):

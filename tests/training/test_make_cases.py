@@ -309,7 +309,7 @@ def test_answers_to_what_was_not_altered_are_those_of_the_index(index, content):
     rows = {row["id"]: row["probabilities"] for row in index["cases"]}
     for stop in index["tour"]:
         for panel in stop["panels"]:
-            if panel["image"] != f"{stop['case']}.jpeg":
+            if panel["image"] != f"{stop['case']}.jpeg" or panel["title"] == "Random weights":
                 continue
             for name, answer in panel["answers"].items():
                 assert answer["probability"] == pytest.approx(rows[stop["case"]][name], abs=1e-4)
@@ -335,6 +335,7 @@ def test_random_weights_are_shown_of_the_surest(stops, means, ill, content):
         trained, random = (panel["answers"] for panel in stop["panels"])
         assert set(random) == set(ARCHITECTURES)
         for name, answer in random.items():
+            assert (answer["probability"], answer["decision"]) == (None, None)
             assert answer["map"]["values"] != trained[name]["map"]["values"]
             assert re.search(r"Rank correlation|nothing to compare", answer["words"])
 
