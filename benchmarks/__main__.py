@@ -23,7 +23,7 @@ def main() -> None:
     command.add_argument("--repeats", type=int, default=200)
     command.set_defaults(run=lungs)
     command = commands.add_parser("saliency", help="how far each saliency method can be believed")
-    command.add_argument("--images", type=int, default=40)
+    command.add_argument("--images", type=int, default=30)
     command.add_argument("--split", choices=("held out", "test"), default="held out")
     command.add_argument("--data", type=Path, default=Path("runs/data/dataset.json"))
     command.add_argument(

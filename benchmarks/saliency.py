@@ -40,7 +40,7 @@ BASELINES = ("random", "centre", "lungs")
 """Orders of places that need no network: by chance, from the middle, and lungs first."""
 _GRID = 14
 _STEPS = 14
-_BUDGET = 60_000
+_BUDGET = 12_000
 """How often a network may be run for the maps of one method: slow methods are measured on fewer images."""
 _SANITY_IMAGES = 12
 

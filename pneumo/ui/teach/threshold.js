@@ -116,11 +116,12 @@ export async function show(place, library, state, { go, remember }) {
 
 /** What an operating point does to a thousand children. */
 function inWords({ found, missed, alarms, positive }, prevalence) {
-  const of = (share) => (share > 0 && share < 0.0005 ? "fewer than 1" : String(Math.round(1000 * share)));
+  const whole = (share) => Math.round(1000 * share);
+  const of = (share, count = whole(share)) => (share > 0 && count < 1 ? "fewer than 1" : String(count));
   const called = found + alarms;
   const ill = of(prevalence);
   return `Of 1,000 children at this prevalence, ${ill} ${ill === "1" ? "has" : "have"} pneumonia: `
-    + `${of(found)} found, ${of(missed)} missed. Of those without pneumonia, ${of(alarms)} called ill. `
+    + `${of(found)} found, ${of(missed, whole(prevalence) - whole(found))} missed. Of those without pneumonia, ${of(alarms)} called ill. `
     + (called ? `Of all who are called ill, ${percent(positive, 0)} have pneumonia.` : "Nobody is called ill.");
 }
 
