@@ -76,7 +76,7 @@ function curves(measured, library, names, titles) {
       ...each(found.map((points) => points.slice(1)), (p) => [p.threshold, p.sensitivity, p.precision])]),
     figure(calibration, "On the diagonal, a probability means what it says. For the mean of the three, "
       + `${over} of ${bins.at(-1).length} bins lie below it (too high a probability) by more than their 95 % `
-      + `interval, and ${under} above. Bins have equal numbers of images; bars are Wilson\u2019s intervals over images.`,
+      + `interval, and ${under} above. Bins have equal numbers of images; bars are Wilson\u2019s, over images.`,
     "reliability.csv",
     () => [["network", "mean_probability", "share_with_pneumonia", "low", "high", "images"],
       ...each(bins, (bin) => [bin.mean, bin.share, ...bin.interval, bin.images])])));

@@ -121,7 +121,8 @@ function inWords({ found, missed, alarms, positive }, prevalence) {
   const called = found + alarms;
   const ill = of(prevalence);
   return `Of 1,000 children at this prevalence, ${ill} ${ill === "1" ? "has" : "have"} pneumonia: `
-    + `${of(found)} found, ${of(missed, whole(prevalence) - whole(found))} missed. Of those without pneumonia, ${of(alarms)} called ill. `
+    + `${of(found)} found, ${of(missed, whole(prevalence) - whole(found))} missed. `
+    + `Of those without pneumonia, ${of(alarms)} called ill. `
     + (called ? `Of all who are called ill, ${percent(positive, 0)} have pneumonia.` : "Nobody is called ill.");
 }
 
