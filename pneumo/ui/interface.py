@@ -42,12 +42,14 @@ def build_interface(service: ExaminationService) -> gr.Blocks:
             '<header class="masthead"><h1>pneumo</h1><p>Three networks read a chest X-ray for pneumonia '
             f'and show where each looked.</p><p class="disclaimer">{DISCLAIMER}</p></header>'
         )
-        with gr.Tab("Read a radiograph"):
-            build_read_tab(service)
-        with gr.Tab("Teaching room", elem_id=teach.TAB):
-            teach.build_teaching_tab()
-        with gr.Tab("The numbers"):
-            build_numbers_tab(service, page)
+        # In two lines on a phone: a tab in a menu is not found, and no link opens it.
+        with gr.Tabs(overflow_behavior="wrap"):
+            with gr.Tab("Read a radiograph"):
+                build_read_tab(service)
+            with gr.Tab("Teaching room", elem_id=teach.TAB):
+                teach.build_teaching_tab()
+            with gr.Tab("The numbers"):
+                build_numbers_tab(service, page)
     page.queue(max_size=QUEUE_LENGTH)
     fill_in_defaults(page)
     return page

@@ -136,7 +136,7 @@ def test_everything_of_the_networks_in_one_commit(hub, models, capsys):
     assert (status, output) == (0, f"model {REPO} is at commit {hub.sha(REPO, 'model')}.\n")
     assert set(files) == {
         *("cnn.keras", "cnn_lstm.keras", "cnn_rnn.keras", "segmenter.keras"),
-        *("manifest.json", "metrics.json", "predictions.csv", "segmenter.json"),
+        *("manifest.json", "metrics.json", "predictions.csv", "segmenter.json", "cases.zip"),
         *("figures/confusion.png", "figures/curves.png", "figures/roc.png"),
         *("README.md", "LICENSE", EVAL_RESULTS),
     }
@@ -304,7 +304,8 @@ def test_space_holds_what_the_app_needs_and_nothing_else(checkout):
     expected = {name for name in git_files() if name.startswith("pneumo/") and (ROOT / name).is_file()}
     expected |= {"app.py", "requirements.txt", "README.md", "model_card.md", "LICENSE", "docs/page.png"}
     expected |= {f"models/{name}.keras" for name in (*NETWORKS, "segmenter")}
-    expected |= {f"models/{name}" for name in ("manifest.json", "metrics.json", "predictions.csv", "segmenter.json")}
+    beside = ("manifest.json", "metrics.json", "predictions.csv", "segmenter.json", "cases.zip")
+    expected |= {f"models/{name}" for name in beside}
     plan = plan_space(SPACE, root=checkout)
     assert set(plan.files) == expected
     assert plan.files == {name: (checkout / name).read_bytes() for name in expected}
