@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from pathlib import Path
 
 from typing_extensions import TypedDict
 
-from pneumo.errors import BundleError
+from pneumo.errors import UNREADABLE_ZIP, BundleError
 from pneumo.records import SaliencyRecord
 
 CASES = "cases.zip"
@@ -120,6 +119,11 @@ class CaseLibrary:
     ----------
     path : Path
 
+    Attributes
+    ----------
+    networks : dict of str to str
+        SHA-256 of the weights of each network that the cases were made with.
+
     Raises
     ------
     BundleError
@@ -130,21 +134,19 @@ class CaseLibrary:
         try:
             with zipfile.ZipFile(path) as archive:
                 self._members = {name: archive.read(name) for name in archive.namelist()}
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except UNREADABLE_ZIP as error:
             raise BundleError(
                 f"The teaching room needs the case library of the networks; {path} cannot be read "
                 f"({error}). Make it with `python -m training cases`."
             ) from error
-        if INDEX not in self._members:
+        try:
+            entries = json.loads(self._members[INDEX]).get("networks", {})
+            self.networks = {name: entry["sha256"] for name, entry in entries.items() if entry["sha256"]}
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise BundleError(
-                f"A case library must hold {INDEX}; {path} does not. Make it again with `python -m training cases`."
-            )
-
-    @property
-    def networks(self) -> dict[str, str]:
-        """SHA-256 of the weights of each network that the cases were made with."""
-        entries = json.loads(self._members[INDEX])["networks"]
-        return {name: entry["sha256"] for name, entry in entries.items() if entry["sha256"]}
+                f"A case library must hold {INDEX}, as it was written; {path} does not. "
+                "Make it again with `python -m training cases`."
+            ) from error
 
     def member(self, name: str) -> bytes | None:
         """The content of a member; None if there is none of that name."""

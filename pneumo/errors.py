@@ -3,6 +3,12 @@
 Each message says the rule, what came, and what to do about it, in words that can be shown to a visitor as they are.
 """
 
+import zipfile
+import zlib
+
+UNREADABLE_ZIP = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+"""What `zipfile` raises of a file that is missing, damaged, cut short, encrypted, or packed in an unknown way."""
+
 
 class PneumoError(Exception):
     """Base of all errors of this package. Its text may be shown to a person."""

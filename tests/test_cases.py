@@ -103,3 +103,11 @@ def test_zip_without_an_index_is_refused(tmp_path):
         archive.writestr("one.json", b"[1]")
     with pytest.raises(BundleError, match=rf"must hold {INDEX}.*{ADVICE}"):
         CaseLibrary(tmp_path / CASES)
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"networks": 3}', b"{"], ids=["empty", "list", "number", "cut"])
+def test_damaged_index_in_an_intact_zip_is_refused(tmp_path, content):
+    with zipfile.ZipFile(tmp_path / CASES, "w") as archive:
+        archive.writestr(INDEX, content)
+    with pytest.raises(BundleError, match=rf"must hold {INDEX}.*{ADVICE}"):
+        CaseLibrary(tmp_path / CASES)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from pneumo.errors import first_line
+from pneumo.errors import UNREADABLE_ZIP, first_line
 from pneumo.radiograph import SUFFIXES
 from pneumo.zoo import CLASS_NAMES
 from training.errors import DataError
@@ -109,7 +108,7 @@ class ZipSource:
         """Content of one image."""
         try:
             return self._archive.read(self._members[file])
-        except (KeyError, OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (KeyError, *UNREADABLE_ZIP) as error:
             raise DataError(f"Every image of the archive must be readable; {file} is not: {error}.") from error
 
 
