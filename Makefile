@@ -8,7 +8,7 @@ MASKS ?= $(BESIDE)lung_masks
 SIZES ?= $(BESIDE)original_sizes.csv
 ORIGINALS ?= $(BESIDE)full_resolution
 
-.PHONY: install develop app test check models prepared ablation reference screenshots space-check lock clean
+.PHONY: install develop app test check models prepared ablation reference systems screenshots space-check lock clean
 
 # The environment alone: what the Space installs.
 install: .venv/installed
@@ -45,6 +45,7 @@ models: prepared
 	.venv/bin/python -m training evaluate --masks "$(MASKS)" \
 	  $(if $(wildcard $(ORIGINALS)),--originals "$(ORIGINALS)") \
 	  $(if $(wildcard runs/reference_bundle/manifest.json),--beside runs/reference_bundle)
+	$(if $(wildcard runs/systems),.venv/bin/python -m training evaluate --systems)
 	.venv/bin/python -m training cases --masks "$(MASKS)"
 	.venv/bin/python -m benchmarks saliency --split test --masks "$(MASKS)"
 	.venv/bin/python -m training compare
@@ -63,6 +64,12 @@ ablation: prepared
 reference: prepared
 	.venv/bin/python -m training train --recipe reference
 	.venv/bin/python -m training bundle --runs runs/reference --models runs/reference_bundle
+
+# The systems of the field's reports that need no download, measured beside the bundle.
+systems: prepared
+	.venv/bin/python -m training train --system $$(.venv/bin/python -m training systems --trainable)
+	.venv/bin/python -m training evaluate --systems
+	.venv/bin/python -m training compare
 
 # The pictures of the page in docs/.
 screenshots: develop

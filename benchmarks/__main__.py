@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from benchmarks.examine import examine
+from benchmarks.latency import latency
 from benchmarks.lungs import lungs
 from benchmarks.saliency import saliency
+from benchmarks.score import score
 from benchmarks.startup import startup
 from benchmarks.teaching import teaching
 from pneumo.bundle import EMBEDDED
@@ -33,12 +34,19 @@ def main() -> None:
     command.add_argument("--models", type=Path, default=EMBEDDED)
     command.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     command.set_defaults(run=saliency)
-    command = commands.add_parser("examine", help="to examine one radiograph: predictions and heatmaps")
-    command.add_argument("--repeats", type=int, default=200)
-    command.set_defaults(run=examine)
+    command = commands.add_parser("latency", help="one radiograph, beside what one would otherwise write")
+    command.add_argument("--repeats", type=int, default=100)
+    command.add_argument("--starts", type=int, default=3, help="of the page; 0 leaves it out")
+    command.add_argument("--json", action="store_true", dest="as_json")
+    command.set_defaults(run=latency)
     command = commands.add_parser("teaching", help="how quickly the teaching room answers in a browser")
     command.add_argument("--repeats", type=int, default=200)
     command.set_defaults(run=teaching)
+    command = commands.add_parser("score", help="very many radiographs, beside a loop that one would otherwise write")
+    command.add_argument("--data", type=Path, default=Path("../shared/data/chest_xray/test"), help="a folder of them")
+    command.add_argument("--sizes", type=int, nargs="+", default=[1000, 20000], help="the folder is repeated")
+    command.add_argument("--json", action="store_true", dest="as_json")
+    command.set_defaults(run=score)
     options = vars(parser.parse_args())
     options.pop("run")(**options)
 

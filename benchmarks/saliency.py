@@ -30,7 +30,7 @@ from pneumo.lungs import lungs_of
 from pneumo.methods import METHODS
 from pneumo.saliency import Explainer, HeatStatus
 from pneumo.sanity import randomised, rank_correlation
-from pneumo.zoo import CLASS_NAMES, SALIENCY_LAYER
+from pneumo.zoo import CLASS_NAMES, architecture
 
 if TYPE_CHECKING:
     import keras
@@ -339,7 +339,8 @@ def _cascade(judge: _Judge, spare: _Spare, cases: list[_Case], own: list[np.ndar
     trained = judge.network.model
     names = [layer.name for layer in reversed(trained.layers) if layer.weights]
     result: dict[str, float | None] = {}
-    steps = ("probability", SALIENCY_LAYER, "conv3", names[-1])
+    features = architecture(judge.network.name).features
+    steps = ("probability", features[-1], features[len(features) // 2], names[-1])
     for step in steps:
         forgotten = names[: names.index(step) + 1]
         result[step] = _similarity(own, spare.maps(randomised(trained, forgotten), cases))

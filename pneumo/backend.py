@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 # TensorFlow prints these before any of its log settings apply (tensorflow/tensorflow#79029).
 _NOISE = (b"All log messages before absl::InitializeLog", b"oneDNN custom operations are on")
+_UNUSED = ("matplotlib.pyplot", "pandas", "sklearn")
+"""What Keras imports where it is installed, which takes longer than Keras itself, for parts that are not used here."""
 _FILTER = f"""
 import sys
 for line in sys.stdin.buffer:
@@ -20,17 +23,51 @@ for line in sys.stdin.buffer:
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow and Keras, without the lines that TensorFlow prints on every start."""
+    """Import TensorFlow and Keras, without the lines that TensorFlow prints on every start.
+
+    Where KERAS_BACKEND names another backend, on which a training can run, Keras alone.
+    """
     if "tensorflow" in sys.modules:
         return
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if os.environ.setdefault("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        import keras
+
+        return
+    # Gradio asks matplotlib for its backend, where it is installed, which otherwise looks for a screen.
+    os.environ.setdefault("MPLBACKEND", "agg")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _without_noise():
+    with _without_noise(), uncollected(), _without(_UNUSED):
         import keras  # noqa: F401
         import tensorflow as tf
 
         # oneDNN reports itself again when the first operation runs.
         tf.constant(0.0) + 1.0
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Look for no garbage meanwhile: loading makes hundreds of thousands of objects, and all of them stay."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        # What was loaded is not looked through again and again later either.
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
+def _without(names: Iterable[str]) -> Iterator[None]:
+    """Let packages that are not imported yet appear as not installed."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
 
 
 @contextmanager

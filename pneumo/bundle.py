@@ -7,14 +7,17 @@ import json
 import os
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from pneumo.backend import load_tensorflow
 from pneumo.errors import BundleError, PneumoError, UnknownNameError
 from pneumo.framing import FRAMINGS, SCALINGS, Prepared, needs_lungs, to_raster
-from pneumo.lungs import Segmenter
+from pneumo.lungs import Lungs, Segmenter
 from pneumo.radiograph import Radiograph
 from pneumo.zoo import CLASS_NAMES, build, build_segmenter
 
@@ -30,8 +33,11 @@ METRICS = "metrics.json"
 PREDICTIONS = "predictions.csv"
 """Every test image with what each network said of it."""
 ABLATION = "ablation.json"
-SALIENCY = "saliency.json"
 """What the recipe was chosen by."""
+SALIENCY = "saliency.json"
+"""What the default saliency method was chosen by."""
+SYSTEMS = "systems.json"
+"""What other systems reach on the same test split."""
 SEGMENTER = "segmenter.keras"
 """The network that finds the lungs."""
 SEGMENTER_RECORD = "segmenter.json"
@@ -76,6 +82,16 @@ class Network:
     offset: float
     thresholds: dict[str, float]
     heat_scale: dict[str, dict[str, float]]
+
+    @property
+    def view(self) -> tuple[str, str, int, int]:
+        """What it takes of a radiograph, as `Prepared.inputs` is asked for it."""
+        return self.framing, self.scaling, self.input_size, self.channels
+
+    @property
+    def channels(self) -> int:
+        """Channels of its input: how often it takes the gray values."""
+        return self.model.inputs[0].shape[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +140,19 @@ class Bundle:
 
     def prepare(self, radiograph: Radiograph) -> Prepared:
         """Bring a radiograph to what the networks need, once for all of them."""
-        raster = to_raster(radiograph.pixels)
-        lungs = self.segmenter.find(raster) if self.segmenter else None
-        return Prepared(raster, radiograph.width / radiograph.height, lungs)
+        return self.prepare_all([radiograph])[0]
+
+    def prepare_all(self, radiographs: Sequence[Radiograph]) -> list[Prepared]:
+        """The same for several at once."""
+        rasters = [to_raster(radiograph.pixels) for radiograph in radiographs]
+        return self.prepare_rasters(rasters, [radiograph.width / radiograph.height for radiograph in radiographs])
+
+    def prepare_rasters(self, rasters: Sequence[np.ndarray], aspects: Sequence[float]) -> list[Prepared]:
+        """The same of what `pneumo.framing.to_raster` gave, and of each width divided by height."""
+        lungs: Sequence[Lungs | None] = [None] * len(rasters)
+        if self.segmenter and rasters:
+            lungs = self.segmenter.find_all(np.stack(rasters))
+        return [Prepared(*parts) for parts in zip(rasters, aspects, lungs, strict=True)]
 
 
 class BundleFiles(Protocol):

@@ -127,7 +127,7 @@ class Classifier:
         ----------
         name : str
             A network of the bundle.
-        inputs : numpy.ndarray of float32, shape (n, size, size, 1)
+        inputs : numpy.ndarray of float32, shape (n, size, size, channels)
 
         Returns
         -------
@@ -151,21 +151,20 @@ class Classifier:
         BundleError
             If a network's output is no probability.
         """
-        return {name: self.predict_one(name, prepared, operating_point) for name in self.bundle.networks}
+        predictions = {}
+        for name, network in self.bundle.networks.items():
+            inputs = prepared.inputs(*network.view)
+            predictions[name] = self.decided(name, float(self.probability(name, inputs)[0]), operating_point)
+        return predictions
 
-    def predict_one(
-        self, name: str, prepared: Prepared, operating_point: str | float = OPERATING_POINTS[0]
-    ) -> Prediction:
-        """One network's prediction; arguments and errors as `predict`."""
-        network = self.bundle.networks[name]
-        inputs = prepared.inputs(network.framing, network.scaling, network.input_size)
-        probability = float(self.probability(name, inputs)[0])
+    def decided(self, name: str, probability: float, operating_point: str | float = OPERATING_POINTS[0]) -> Prediction:
+        """What one network's probability means at an operating point; errors as `predict`."""
         if not 0 <= probability <= 1:
             raise BundleError(
                 f"A probability must lie between 0 and 1; {name} gave {probability}. "
                 "The network is damaged: make or copy the bundle again."
             )
-        return Prediction(probability, _threshold(network.thresholds, operating_point))
+        return Prediction(probability, _threshold(self.bundle.networks[name].thresholds, operating_point))
 
     def together(
         self, predictions: dict[str, Prediction], operating_point: str | float = OPERATING_POINTS[0]
@@ -185,6 +184,5 @@ def _threshold(thresholds: dict[str, float], operating_point: str | float) -> fl
 def _compile(network: Network):
     import tensorflow as tf
 
-    size = network.input_size
-    signature = [tf.TensorSpec((None, size, size, 1), tf.float32)]
+    signature = [tf.TensorSpec((None, *network.model.inputs[0].shape[1:]), tf.float32)]
     return tf.function(lambda inputs: network.model(inputs, training=False), input_signature=signature)

@@ -1,4 +1,4 @@
-"""The command line: `python -m pneumo predict FILE|DIR...`."""
+"""The command line: `python -m pneumo predict FILE|DIR|ZIP...`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from pneumo.bundle import LOCATION_VARIABLE, OPERATING_POINTS, load_bundle
 from pneumo.classifier import JointPrediction, Prediction, parse_operating_point
-from pneumo.errors import PneumoError, UnknownNameError, UnreadableRadiograph
+from pneumo.errors import PneumoError, UnknownNameError
 from pneumo.examination import COVERS, DECIDED, DISCLAIMER, HOTTEST, TARGETS, Examination, Examiner
+from pneumo.intake import sources_of_paths
 from pneumo.methods import DEFAULT_METHOD, METHODS
-from pneumo.radiograph import SUFFIXES, Radiograph, read_radiograph
+from pneumo.radiograph import KINDS
+from pneumo.records import csv_columns, csv_row
 from pneumo.render import encode_png, overlay
 from pneumo.report import probability
 from pneumo.saliency import HeatStatus
+from pneumo.schema import examination_schema
+from pneumo.score import score
+from pneumo.secondary_capture import secondary_capture
 from pneumo.zoo import architecture
 
 CALIBRATED = (
@@ -30,6 +34,9 @@ CALIBRATED = (
     "set, they overstate it."
 )
 """What the table says of its numbers."""
+
+
+_NONE = "none"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,23 +69,15 @@ def _parser() -> argparse.ArgumentParser:
         description=f"Reads radiographs, prints what each network says, and can draw where it looked. {DISCLAIMER}",
     )
     predict.add_argument(
-        "inputs", nargs="+", type=Path, metavar="FILE|DIR", help="JPEG or PNG files, or folders of them"
+        "inputs", nargs="+", type=Path, metavar="FILE|DIR|ZIP", help=f"{KINDS} files, folders or ZIP archives of them"
+    )
+    predict.add_argument(
+        "--file-names",
+        action="store_true",
+        help="call DICOM files by their own names, which may be a patient's, not by the start of their SHA-256",
     )
     predict.add_argument("--format", choices=_WRITERS, default="table", help="default: table")
-    predict.add_argument("--models", metavar="NAME[,NAME...]", help="networks to ask (default: all)")
-    predict.add_argument(
-        "--bundle",
-        metavar="LOCATION",
-        help="trained networks to use: a folder, or hf://OWNER/NAME@REVISION "
-        f"(default: {LOCATION_VARIABLE}, else the embedded ones)",
-    )
-    predict.add_argument(
-        "--operating-point",
-        metavar=f"{'|'.join(OPERATING_POINTS)}|NUMBER",
-        default=OPERATING_POINTS[0],
-        help="from which probability on a network calls pneumonia: screening misses fewer pneumonias and gives more "
-        f"false alarms; a number between 0 and 1 is taken for all networks (default: {OPERATING_POINTS[0]})",
-    )
+    _add_networks(predict)
     predict.add_argument("--saliency", choices=METHODS, help=f"heatmap method (default if needed: {DEFAULT_METHOD})")
     predict.add_argument(
         "--target", choices=TARGETS, default=DECIDED, help=f"class to explain (default: {DECIDED}, by each network)"
@@ -89,9 +88,57 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help=f"cover a lung zone and ask again; {HOTTEST}: that of each network's own map",
     )
-    predict.add_argument("--out", type=Path, metavar="DIR", help="write the radiographs with their heatmaps here")
+    predict.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write the radiographs with their heatmaps here, of DICOM inputs also as DICOM",
+    )
     predict.set_defaults(run=_predict)
+    many = commands.add_parser(
+        "score",
+        help="read very many radiographs into one Parquet file",
+        description="Reads every radiograph of a folder tree, a ZIP archive, or a Parquet file of paths or bytes, and "
+        "writes one row each: probabilities, decisions, and where the evidence lies. One that is refused is a row with "
+        f"its error. Interrupted and started again, it goes on where it was. {DISCLAIMER}",
+    )
+    many.add_argument("source", type=Path, metavar="SOURCE", help="a folder, a ZIP archive or a Parquet file")
+    many.add_argument("--out", type=Path, required=True, metavar="FILE", help="the result, a new Parquet file")
+    many.add_argument("--column", metavar="NAME", help="paths or bytes of a Parquet source (default: a usual name)")
+    _add_networks(many)
+    many.add_argument(
+        "--saliency",
+        choices=[*METHODS, _NONE],
+        default=DEFAULT_METHOD,
+        help=f"heatmap method of the evidence (default: {DEFAULT_METHOD})",
+    )
+    many.set_defaults(run=_score)
+    schema = commands.add_parser("schema", help="print the JSON Schema of what predict --format json prints")
+    schema.set_defaults(run=_schema)
     return parser
+
+
+def _schema(_options: argparse.Namespace) -> int:
+    print(json.dumps(examination_schema(), indent=2))
+    return 0
+
+
+def _add_networks(parser: argparse.ArgumentParser) -> None:
+    """The options by which networks, and how they decide, are chosen."""
+    parser.add_argument("--models", metavar="NAME[,NAME...]", help="networks to ask (default: all)")
+    parser.add_argument(
+        "--bundle",
+        metavar="LOCATION",
+        help="trained networks to use: a folder, or hf://OWNER/NAME@REVISION "
+        f"(default: {LOCATION_VARIABLE}, else the embedded ones)",
+    )
+    parser.add_argument(
+        "--operating-point",
+        metavar=f"{'|'.join(OPERATING_POINTS)}|NUMBER",
+        default=OPERATING_POINTS[0],
+        help="from which probability on a network calls pneumonia: screening misses fewer pneumonias and gives more "
+        f"false alarms; a number between 0 and 1 is taken for all networks (default: {OPERATING_POINTS[0]})",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +156,39 @@ class _Writer(Protocol):
 
 
 def _predict(options: argparse.Namespace) -> int:
+    names = _names(options)
+    operating_point = parse_operating_point(options.operating_point)
+    explains = options.out or options.cover == HOTTEST or options.target != DECIDED
+    method = options.saliency or (DEFAULT_METHOD if explains else None)
+    examiner = Examiner(load_bundle(options.bundle, names), method)
+    pictures = _Pictures(options.out) if options.out else None
+    writer = _WRITERS[options.format](sys.stdout, tuple(examiner.bundle.networks), operating_point)
+    refused = False
+    for source in sources_of_paths(options.inputs):
+        file = source.name
+        answer: Examination | _Refusal
+        try:
+            radiograph = source.read()
+            if options.file_names:
+                radiograph = replace(radiograph, name=file)
+            file = radiograph.name
+            answer = examination = examiner.examine(
+                radiograph, operating_point, target=options.target, cover=options.cover
+            )
+            if pictures:
+                pictures.write(Path(file), examination)
+        except PneumoError as error:
+            if error.file and not options.file_names:
+                file = error.file
+            answer = _Refusal(file, str(error))
+            refused = True
+        writer.add(file, answer)
+    writer.close()
+    return int(refused)
+
+
+def _names(options: argparse.Namespace) -> tuple[str, ...] | None:
+    """The networks that --models names; None for all."""
     names = tuple(filter(None, options.models.split(","))) if options.models else None
     for name in names or ():
         if "/" in name:
@@ -117,48 +197,23 @@ def _predict(options: argparse.Namespace) -> int:
         raise UnknownNameError(
             f"--models takes names of networks; received {options.models!r}. Name one, or leave it out."
         )
-    operating_point = parse_operating_point(options.operating_point)
-    explains = options.out or options.cover == HOTTEST or options.target != DECIDED
-    method = options.saliency or (DEFAULT_METHOD if explains else None)
-    examiner = Examiner(load_bundle(options.bundle, names), method)
-    pictures = _Pictures(options.out) if options.out else None
-    writer = _WRITERS[options.format](sys.stdout, tuple(examiner.bundle.networks), operating_point)
-    refused = False
-    for path in _files(options.inputs):
-        file = str(path)
-        answer: Examination | _Refusal
-        try:
-            answer = examination = examiner.examine(
-                _read(path), operating_point, target=options.target, cover=options.cover
-            )
-            if pictures:
-                pictures.write(path, examination)
-        except PneumoError as error:
-            answer = _Refusal(file, str(error))
-            refused = True
-        writer.add(file, answer)
-    writer.close()
-    return int(refused)
+    return names
 
 
-def _files(inputs: list[Path]) -> Iterator[Path]:
-    """The files named, and those below the folders named, in order."""
-    for path in inputs:
-        found = [path]
-        # A path that cannot be looked at is refused when it is read, so that the other inputs are still answered.
-        with suppress(OSError):
-            if path.is_dir():
-                found = sorted(item for item in path.rglob("*") if item.suffix.lower() in SUFFIXES and item.is_file())
-        yield from found or [path]
-
-
-def _read(path: Path) -> Radiograph:
-    with suppress(OSError):
-        if path.is_dir():
-            raise UnreadableRadiograph(
-                f"A folder must hold JPEG or PNG files ({', '.join(SUFFIXES)}); {path} holds none. Name another."
-            )
-    return read_radiograph(path, str(path))
+def _score(options: argparse.Namespace) -> int:
+    names, operating_point = _names(options), parse_operating_point(options.operating_point)
+    method = None if options.saliency == _NONE else options.saliency
+    done = score(
+        options.source,
+        options.out,
+        lambda: Examiner(load_bundle(options.bundle, names), method),
+        operating_point,
+        options.column,
+        sys.stderr,
+    )
+    rate = f", {done.asked:,} of them now, {done.asked / done.seconds:.1f} a second" if done.asked else ""
+    print(f"{options.out}: {done.rows:,} rows, {done.refused:,} of them refused{rate}. {DISCLAIMER}")
+    return 0
 
 
 class _Pictures:
@@ -184,6 +239,8 @@ class _Pictures:
                 target = self._folder / f"{stem}.{name}.{heatmap.method}.png"
                 try:
                     target.write_bytes(encode_png(overlay(examination.radiograph, heatmap)))
+                    if examination.radiograph.header:
+                        target.with_suffix(".dcm").write_bytes(secondary_capture(examination, name))
                 except OSError as error:
                     raise PneumoError(
                         f"--out must be a folder that can be written to; {target}: {error.strerror or error}. "
@@ -212,27 +269,14 @@ class _CsvWriter:
     """A header and one row an input."""
 
     def __init__(self, stream: TextIO, networks: tuple[str, ...], operating_point: str | float) -> None:
-        fields = ("probability", "threshold", "decision")
-        columns = [f"{name}.{field}" for name in (*networks, "together") for field in fields]
-        columns += ["together.uncertain", "calling_pneumonia", "warnings", "error"]
-        self._writer = csv.DictWriter(stream, ["file", "operating_point", *columns])
+        self._writer = csv.DictWriter(stream, csv_columns(networks))
         self._writer.writeheader()
 
     def add(self, file: str, answer: Examination | _Refusal) -> None:
         if isinstance(answer, _Refusal):
             self._writer.writerow({"file": file, "error": answer.error})
-            return
-        record = answer.record()
-        row = {
-            "file": file,
-            "operating_point": record["operating_point"],
-            "calling_pneumonia": record["agreement"]["calling_pneumonia"],
-        }
-        row["warnings"] = " ".join(record["warnings"])
-        predictions: dict[str, Any] = {**record["networks"], "together": record["together"] or {}}
-        for name, entry in predictions.items():
-            row |= {f"{name}.{field}": value for field, value in entry.items() if field not in ("saliency", "covered")}
-        self._writer.writerow(row)
+        else:
+            self._writer.writerow(csv_row(file, answer.record()))
 
     def close(self) -> None:
         pass

@@ -11,11 +11,23 @@ UNREADABLE_ZIP = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeErro
 
 
 class PneumoError(Exception):
-    """Base of all errors of this package. Its text may be shown to a person."""
+    """Base of all errors of this package. Its text may be shown to a person.
+
+    Attributes
+    ----------
+    file : str
+        What to call the file that was refused, if its own name must not be told; else "".
+    """
+
+    file: str = ""
 
 
 class UnreadableRadiograph(PneumoError, ValueError):
-    """Raised when the bytes are not one still JPEG or PNG image that decodes completely."""
+    """Raised when the bytes are not one still JPEG, PNG or DICOM image that decodes completely."""
+
+
+class NotAChestRadiograph(PneumoError, ValueError):
+    """Raised when what an image shows is no chest radiograph."""
 
 
 class RadiographSizeError(PneumoError, ValueError):
@@ -28,6 +40,10 @@ class BundleError(PneumoError, RuntimeError):
 
 class HubUnreachable(BundleError):
     """Raised when the Hugging Face Hub does not answer, or answers with a failure of its own."""
+
+
+class SourceError(PneumoError, ValueError):
+    """Raised when many radiographs cannot be scored: where they come from, or where the result is to go."""
 
 
 class UnknownNameError(PneumoError, ValueError):

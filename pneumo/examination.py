@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from pneumo.cover import covered
 from pneumo.errors import UnknownNameError
 from pneumo.evidence import Evidence, disagreement, evidence_of, zone_words
 from pneumo.framing import Prepared
+from pneumo.graph import Answers, NetworkGraph
 from pneumo.lungs import ZONES, Lungs
 from pneumo.methods import DEFAULT_METHOD
 from pneumo.radiograph import Radiograph
@@ -20,6 +22,7 @@ from pneumo.records import (
     ExaminationRecord,
     NetworkRecord,
     covered_record,
+    header_record,
     joint_record,
     lungs_record,
     prediction_record,
@@ -72,7 +75,7 @@ class Covering:
         return f"With the {place} covered, {change}: {still}{self.after.decision}."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Examination:
     """All of it for one radiograph.
 
@@ -108,7 +111,7 @@ class Examination:
     precedents: dict | None = None
     coverings: dict[str, Covering] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def heat_evidence(self) -> dict[str, Evidence | None]:
         """Where the heat of each map lies, by network."""
         return {name: evidence_of(heatmap, self.lungs) for name, heatmap in self.heatmaps.items()}
@@ -156,7 +159,7 @@ class Examination:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know before believing the rest."""
-        found = [*self.notices, *self.radiograph.notes]
+        found = [*self.notices, *self.radiograph.notes, *self.radiograph.warnings]
         if self.lungs is not None and not self.lungs.found:
             found.append(
                 f"{self.lungs.reason} The networks were shown the whole image instead of the lungs, which they were "
@@ -204,6 +207,7 @@ class Examination:
             "networks": networks,
             "together": joint_record(self.together),
             "lungs": lungs_record(self.lungs),
+            "header": header_record(self.radiograph.header),
             "agreement": {
                 "calling_pneumonia": len(self.calling_pneumonia),
                 "networks": len(self.predictions),
@@ -223,6 +227,11 @@ class Examiner:
     saliency : str or None
         Method of the heatmaps, one of `pneumo.methods.METHODS`; None for none.
 
+    Attributes
+    ----------
+    bundle, method
+        As given.
+
     Raises
     ------
     UnknownNameError
@@ -232,8 +241,9 @@ class Examiner:
     def __init__(self, bundle: Bundle, saliency: str | None = DEFAULT_METHOD) -> None:
         self.bundle = bundle
         self._classifier = Classifier(bundle)
-        self._method = saliency
+        self.method = saliency
         self._explainers: dict[str, Explainer] = {}
+        self._graphs: dict[bool, NetworkGraph] = {}
         self._checkers: dict[str, SanityChecker] = {}
         if saliency:
             self._explainer(saliency)
@@ -266,30 +276,77 @@ class Examiner:
         UnknownNameError
             If there is no such operating point, method or class, or nothing of that name to cover.
         """
+        return self.examine_all([radiograph], operating_point, method, target, cover)[0]
+
+    def examine_all(
+        self,
+        radiographs: Sequence[Radiograph],
+        operating_point: str | float = OPERATING_POINTS[0],
+        method: str | None = None,
+        target: str = DECIDED,
+        cover: str | np.ndarray = "",
+    ) -> list[Examination]:
+        """Examine several at once, which is faster; arguments and errors as `examine`."""
+        prepared = self.bundle.prepare_all(radiographs)
+        return self.examine_prepared(radiographs, prepared, operating_point, method, target, cover)
+
+    def examine_prepared(
+        self,
+        radiographs: Sequence[Radiograph],
+        prepared: Sequence[Prepared],
+        operating_point: str | float = OPERATING_POINTS[0],
+        method: str | None = None,
+        target: str = DECIDED,
+        cover: str | np.ndarray = "",
+    ) -> list[Examination]:
+        """The same of radiographs that `Bundle.prepare_all` has prepared; arguments and errors as `examine`."""
         operating_point = parse_operating_point(operating_point)
-        method = method or self._method
+        method = method or self.method
         for kind, name, known in (("class to explain", target, TARGETS), ("region to cover", cover, COVERS)):
             if isinstance(name, str) and name not in known:
                 raise UnknownNameError(
                     f"A {kind} must be one of {', '.join(filter(None, known))}; received {name!r}. Correct the name."
                 )
+        if not radiographs:
+            return []
         explainer = self._explainer(method) if method else None
-        prepared = self.bundle.prepare(radiograph)
-        predictions = self._classifier.predict(prepared, operating_point)
-        heatmaps = {}
-        if explainer:
-            heatmaps = {
-                name: explainer.explain(name, prepared, prediction.decision if target == DECIDED else target)
-                for name, prediction in predictions.items()
-            }
-        together = self._classifier.together(predictions, operating_point)
-        examination = Examination(
-            radiograph, predictions, heatmaps, together, operating_point, prepared.lungs, self.bundle.notices
-        )
-        examination = replace(examination, coverings=self._cover(examination, prepared, cover))
-        test = self.bundle.manifest["together"].get("test") if together else None
+        graph = self.graph(explained=bool(method))
+        answers = graph.ask(prepared)
+        examinations = []
+        for number, (radiograph, item) in enumerate(zip(radiographs, prepared, strict=True)):
+            predictions = self._decided(answers, number, operating_point)
+            heatmaps: dict[str, Heatmap] = {}
+            if explainer:
+                labels = {name: own.decision if target == DECIDED else target for name, own in predictions.items()}
+                found = answers.signed if method == DEFAULT_METHOD else {}
+                signed = {name: values[number] for name, values in found.items()}
+                heatmaps = {
+                    name: explainer.explain(name, item, label, signed.get(name)) for name, label in labels.items()
+                }
+            together = self._classifier.together(predictions, operating_point)
+            examination = Examination(
+                radiograph, predictions, heatmaps, together, operating_point, item.lungs, self.bundle.notices
+            )
+            coverings = self._cover(examination, item, cover, graph)
+            examinations.append(self._with_precedents(replace(examination, coverings=coverings)))
+        return examinations
+
+    def graph(self, explained: bool = True) -> NetworkGraph:
+        """The networks as one compiled graph, with or without what the default heatmaps are made of."""
+        if explained not in self._graphs:
+            self._graphs[explained] = NetworkGraph(self.bundle, explained)
+        return self._graphs[explained]
+
+    def _decided(self, answers: Answers, number: int, operating_point: str | float) -> dict[str, Prediction]:
+        return {
+            name: self._classifier.decided(name, float(values[number]), operating_point)
+            for name, values in answers.probabilities.items()
+        }
+
+    def _with_precedents(self, examination: Examination) -> Examination:
+        test = self.bundle.manifest["together"].get("test") if examination.together else None
         # How often such an answer was right was counted at the default operating point alone.
-        if test is None or operating_point != OPERATING_POINTS[0]:
+        if test is None or examination.operating_point != OPERATING_POINTS[0]:
             return examination
         precedents = {
             **test["agreement"][str(len(examination.calling_pneumonia))],
@@ -309,9 +366,9 @@ class Examiner:
         if method not in self._checkers:
             self._checkers[method] = SanityChecker(self.bundle, method)
         prepared = self.bundle.prepare(radiograph)
+        predictions = self._decided(self.graph().ask([prepared]), 0, parse_operating_point(operating_point))
         targets = {
-            name: prediction.decision if target == DECIDED else target
-            for name, prediction in self._classifier.predict(prepared, parse_operating_point(operating_point)).items()
+            name: prediction.decision if target == DECIDED else target for name, prediction in predictions.items()
         }
         return self._checkers[method].check(prepared, targets)
 
@@ -320,7 +377,9 @@ class Examiner:
             self._explainers[method] = Explainer(self.bundle, method)
         return self._explainers[method]
 
-    def _cover(self, examination: Examination, prepared: Prepared, cover: str | np.ndarray) -> dict[str, Covering]:
+    def _cover(
+        self, examination: Examination, prepared: Prepared, cover: str | np.ndarray, graph: NetworkGraph
+    ) -> dict[str, Covering]:
         if isinstance(cover, str) and (not cover or prepared.lungs is None or not prepared.lungs.found):
             return {}
         regions: dict[str, tuple[str, np.ndarray]] = {}
@@ -336,9 +395,14 @@ class Examiner:
                     if found and found.main_zone
                 }
             regions = {name: (zone, zones[zone]) for name, zone in chosen.items()}
+        # Networks with the same region are asked in one pass.
+        masks = dict(regions.values())
+        if not masks:
+            return {}
+        answers = graph.ask([covered(prepared, mask) for mask in masks.values()])
         coverings = {}
         for name, (region, mask) in regions.items():
-            again = self._classifier.predict_one(name, covered(prepared, mask), examination.operating_point)
+            again = self._decided(answers, list(masks).index(region), examination.operating_point)[name]
             coverings[name] = Covering(region, mask, examination.predictions[name], again)
         return coverings
 

@@ -28,8 +28,12 @@ FRAMINGS = {
     f"further than {100 * DILATION:.0f} % from the lungs removed, and brought to a square",
 }
 """What a network sees of a radiograph, by name, in words: see `frame` and `show`."""
-SCALINGS = ("unit", "standard")
-"""Scalings by name: see `scale_gray`."""
+SCALINGS = {
+    "unit": "divided by 255",
+    "standard": "scaled so that each image has mean 0 and standard deviation 1",
+    "byte": "as they are, 0 to 255",
+}
+"""How gray values are scaled, by name, in words: see `scale_gray`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +86,15 @@ class Prepared:
     aspect: float
     lungs: Lungs | None
 
-    def inputs(self, framing: str, scaling: str, size: int) -> np.ndarray:
-        """A network's input, float32, shape (1, size, size, 1).
+    def inputs(self, framing: str, scaling: str, size: int, channels: int = 1) -> np.ndarray:
+        """A network's input, float32, shape (1, size, size, channels).
 
         Raises
         ------
         UnknownNameError
             If there is no such framing or scaling.
         """
-        return scale_gray(show(self.raster, framing, self.aspect, self.lungs, size), scaling)[np.newaxis]
+        return scale_gray(show(self.raster, framing, self.aspect, self.lungs, size), scaling, channels)[np.newaxis]
 
     def box(self, framing: str) -> Box:
         """What of the radiograph those inputs show."""
@@ -238,22 +242,25 @@ def show(
     return cut(raster, frame(framing, aspect, lungs).grown(around), size, outside)
 
 
-def scale_gray(pixels: np.ndarray, scaling: str = "unit") -> np.ndarray:
+def scale_gray(pixels: np.ndarray, scaling: str = "unit", channels: int = 1) -> np.ndarray:
     """Gray values as a network takes them.
 
     - `unit`: 0 to 1.
     - `standard`: each image by itself to mean 0 and standard deviation 1, so that brightness and contrast of the
       exposure do not matter; an image of one gray becomes 0.
+    - `byte`: 0 to 255, for networks that scale by themselves.
 
     Parameters
     ----------
     pixels : numpy.ndarray of uint8, shape (..., size, size)
     scaling : str
         One of `SCALINGS`.
+    channels : int
+        How often the gray values are repeated.
 
     Returns
     -------
-    numpy.ndarray of float32, shape (..., size, size, 1)
+    numpy.ndarray of float32, shape (..., size, size, channels)
 
     Raises
     ------
@@ -264,8 +271,10 @@ def scale_gray(pixels: np.ndarray, scaling: str = "unit") -> np.ndarray:
     if scaling == "standard":
         values = values - values.mean(axis=(-2, -1), keepdims=True)
         values = values / np.maximum(values.std(axis=(-2, -1), keepdims=True), np.float32(1e-3))
+    elif scaling == "byte":
+        values = np.asarray(pixels, np.float32)
     elif scaling != "unit":
         raise UnknownNameError(
             f"A scaling must be one of {', '.join(SCALINGS)}; received {scaling!r}. Correct the name."
         )
-    return values[..., np.newaxis]
+    return np.repeat(values[..., np.newaxis], channels, axis=-1)

@@ -82,6 +82,10 @@ class Lungs:
         dict of str to numpy.ndarray of bool, shape (224, 224)
             Keys are `ZONES`. Together they are the mask.
         """
+        return dict(self._zones)
+
+    @cached_property
+    def _zones(self) -> dict[str, np.ndarray]:
         result = {}
         rows = np.arange(RASTER)[:, np.newaxis]
         for side, lung in (("right", self.right), ("left", self.left)):
@@ -142,11 +146,22 @@ class Segmenter:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        import tensorflow as tf
+        import keras
 
         self._size = int(model.inputs[0].shape[1])
+        if keras.backend.backend() != "tensorflow":
+            # A training may run on another backend.
+            self._forward = model.predict_on_batch
+            return
+        import tensorflow as tf
+
         signature = [tf.TensorSpec((None, self._size, self._size, 1), tf.float32)]
         self._forward = tf.function(lambda inputs: model(inputs, training=False), input_signature=signature)
+
+    @property
+    def traces(self) -> int:
+        """How often its graph was built; more than once is time lost."""
+        return self._forward.experimental_get_tracing_count()
 
     def masks(self, rasters: np.ndarray) -> np.ndarray:
         """The probability of lung at each pixel.
@@ -161,7 +176,7 @@ class Segmenter:
         """
         size = (self._size, self._size)
         small = np.stack([cv2.resize(raster, size, interpolation=cv2.INTER_AREA) for raster in rasters])
-        found = self._forward(scale_gray(small, "standard")).numpy()[..., 0]
+        found = np.asarray(self._forward(scale_gray(small, "standard")))[..., 0]
         blank = small.std(axis=(1, 2)) < _LEAST_CONTRAST
         found = np.where(blank[:, np.newaxis, np.newaxis], np.float32(0), found)
         return np.stack([cv2.resize(mask, (RASTER, RASTER), interpolation=cv2.INTER_LINEAR) for mask in found])
@@ -173,7 +188,11 @@ class Segmenter:
         ----------
         raster : numpy.ndarray of uint8, shape (224, 224)
         """
-        return lungs_of(self.masks(raster[np.newaxis])[0] >= 0.5)
+        return self.find_all(raster[np.newaxis])[0]
+
+    def find_all(self, rasters: np.ndarray) -> list[Lungs]:
+        """The lungs of several radiographs at once, uint8, shape (n, 224, 224)."""
+        return [lungs_of(mask >= 0.5) for mask in self.masks(rasters)]
 
 
 def _filled(part: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import cv2
@@ -16,7 +17,7 @@ from numpy.polynomial.legendre import leggauss
 
 from pneumo.cover import covered
 from pneumo.framing import Prepared, cut
-from pneumo.zoo import CLASS_NAMES, SALIENCY_LAYER
+from pneumo.zoo import CLASS_NAMES, Architecture, architecture
 
 if TYPE_CHECKING:
     from pneumo.bundle import Network
@@ -28,8 +29,7 @@ Explain = Callable[[Sequence[Prepared], str], np.ndarray]
 
 _SIGNS = {label: 1.0 if label == CLASS_NAMES[1] else -1.0 for label in CLASS_NAMES}
 _BATCH = 64
-_FINE_LAYER = "conv2"
-_FUSED_LAYERS = ("conv3", "conv4", SALIENCY_LAYER)
+_FUSED_MAPS = 3
 _FAST_CHANNELS = 16
 _NOISE_SAMPLES, _NOISE_LEVEL = 16, 0.15
 _PATH_NODES, _FEW_NODES = 16, 2
@@ -41,9 +41,7 @@ _ZONE_SIDE = 56
 
 
 def _inputs(network: Network, prepared: Sequence[Prepared]) -> np.ndarray:
-    return np.concatenate(
-        [item.inputs(network.framing, network.scaling, network.input_size) for item in prepared], dtype=np.float32
-    )
+    return np.concatenate([item.inputs(*network.view) for item in prepared], dtype=np.float32)
 
 
 def _evidence(signed: np.ndarray) -> np.ndarray:
@@ -51,7 +49,7 @@ def _evidence(signed: np.ndarray) -> np.ndarray:
     return np.maximum(signed, 0).astype(np.float32)
 
 
-def _probe(model, layers: Sequence[str]):
+def probe(model, layers: Sequence[str]):
     """A function from inputs to the outputs of some layers and the logit."""
     import keras
     import tensorflow as tf
@@ -59,33 +57,33 @@ def _probe(model, layers: Sequence[str]):
     last = model.layers[-1]
     taps = keras.Model(model.inputs, {name: model.get_layer(name).output for name in layers} | {"": last.input})
 
-    def probe(inputs):
+    def run(inputs):
         found = taps(inputs, training=False)
         return [found[name] for name in layers], (tf.matmul(found[""], last.kernel.value) + last.bias.value)[:, 0]
 
-    return probe, [tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)]
+    return run, [tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)]
 
 
 def _compile_logit(model) -> Callable[[np.ndarray], np.ndarray]:
-    """From inputs, shape (n, size, size, 1), to their logits, shape (n,)."""
+    """From inputs, shape (n, size, size, channels), to their logits, shape (n,)."""
     import tensorflow as tf
 
-    probe, signature = _probe(model, ())
-    forward = tf.function(lambda inputs: probe(inputs)[1], input_signature=signature)
+    run, signature = probe(model, ())
+    forward = tf.function(lambda inputs: run(inputs)[1], input_signature=signature)
     return lambda inputs: _in_batches(forward, inputs)
 
 
 def _compile_input_gradient(model) -> Callable[[np.ndarray], np.ndarray]:
-    """From inputs, shape (n, size, size, 1), to the gradients of their logits, of the same shape."""
+    """From inputs, shape (n, size, size, channels), to the gradients of their logits, of the same shape."""
     import tensorflow as tf
 
-    probe, signature = _probe(model, ())
+    run, signature = probe(model, ())
 
     @tf.function(input_signature=signature)
     def gradient(inputs):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            _, logit = probe(inputs)
+            _, logit = run(inputs)
         return tape.gradient(logit, inputs)
 
     return lambda inputs: _in_batches(gradient, inputs)
@@ -95,13 +93,13 @@ def _compile_features(model, layers: Sequence[str]) -> Callable[[np.ndarray], li
     """From inputs to the output of each layer and the logit's gradient there, each (n, rows, columns, filters)."""
     import tensorflow as tf
 
-    probe, signature = _probe(model, layers)
+    run, signature = probe(model, layers)
 
     @tf.function(input_signature=signature)
     def compute(inputs):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            features, logit = probe(inputs)
+            features, logit = run(inputs)
         return features, tape.gradient(logit, features)
 
     def features_of(inputs: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -116,21 +114,41 @@ def _in_batches(function: Callable, inputs: np.ndarray) -> np.ndarray:
 
 
 def _class_activation(
-    weigh: Callable[[np.ndarray, np.ndarray], np.ndarray], layer: str = SALIENCY_LAYER
+    weigh: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    layer: Callable[[Architecture], str] = attrgetter("last_map"),
 ) -> Callable[[Network], Explain]:
     """A method that weighs a feature map, by default the last, by the gradient there."""
 
     def make(network: Network) -> Explain:
-        compute = _compile_features(network.model, [layer])
+        compute = _compile_features(network.model, [layer(architecture(network.name))])
 
         def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
             features, gradient = compute(_inputs(network, prepared))[0]
-            signed = weigh(features, _SIGNS[target] * gradient)
-            return _evidence(np.stack([_summed(values, network.input_size) for values in signed]))
+            return class_evidence(weigh(features, _SIGNS[target] * gradient), network.input_size)
 
         return explain
 
     return make
+
+
+def class_evidence(signed: np.ndarray, size: int, target: str = CLASS_NAMES[1]) -> np.ndarray:
+    """Evidence for a class from values with their signs, those above 0 for pneumonia.
+
+    Parameters
+    ----------
+    signed : numpy.ndarray of float32, shape (n, rows, columns)
+        Finer maps are summed in cells of the network's input.
+    size : int
+        Side of that input in pixels.
+    target : str
+        One of `pneumo.zoo.CLASS_NAMES`.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (n, rows, columns)
+        0 or more.
+    """
+    return _evidence(np.stack([_summed(_SIGNS[target] * values, size) for values in signed]))
 
 
 def _hirescam(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
@@ -162,7 +180,7 @@ def _gradcam(network: Network) -> Explain:
         maps = gradcam(
             lambda output: _SIGNS[target] * output[:, 0],
             _inputs(network, prepared),
-            penultimate_layer=SALIENCY_LAYER,
+            penultimate_layer=architecture(network.name).last_map,
             seek_penultimate_conv_layer=False,
             expand_cam=False,
             normalize_cam=False,
@@ -173,7 +191,7 @@ def _gradcam(network: Network) -> Explain:
 
 
 def _layercam_fused(network: Network) -> Explain:
-    compute = _compile_features(network.model, _FUSED_LAYERS)
+    compute = _compile_features(network.model, architecture(network.name).features[-_FUSED_MAPS:])
 
     def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
         maps = [
@@ -206,9 +224,10 @@ def _scorecam(channels: int | None) -> Callable[[Network], Explain]:
     """Score-CAM with all channels, or with those that vary most over the image."""
 
     def make(network: Network) -> Explain:
-        compute, logit = _compile_features(network.model, [SALIENCY_LAYER]), _compile_logit(network.model)
+        compute = _compile_features(network.model, [architecture(network.name).last_map])
+        logit = _compile_logit(network.model)
         size = (network.input_size, network.input_size)
-        blank = np.zeros((1, *size, 1), np.float32)
+        blank = np.zeros((1, *size, network.channels), np.float32)
 
         def explain_one(image: np.ndarray, features: np.ndarray, target: str) -> np.ndarray:
             if channels:
@@ -246,7 +265,7 @@ def _smoothgrad(network: Network) -> Explain:
         for image in _inputs(network, prepared):
             noise = np.random.default_rng(0).standard_normal((_NOISE_SAMPLES, *image.shape), np.float32)
             noisy = image + noise * np.float32(_NOISE_LEVEL * np.ptp(image))
-            maps.append(np.abs(gradient(noisy).mean(axis=0))[..., 0])
+            maps.append(np.abs(gradient(noisy).mean(axis=0).sum(axis=-1)))
         return np.stack(maps).astype(np.float32)
 
     return explain
@@ -261,7 +280,7 @@ def _integrated_gradients(nodes: int) -> Callable[[Network], Explain]:
 
         def explain_one(image: np.ndarray) -> np.ndarray:
             signed = image * (weights * gradient((places + 0.5) * image)).sum(axis=0)
-            return _summed(signed[..., 0], network.input_size)
+            return _summed(signed.sum(axis=-1), network.input_size)
 
         def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
             return _evidence(_SIGNS[target] * np.stack([explain_one(image) for image in _inputs(network, prepared)]))
@@ -345,7 +364,7 @@ class Method:
 
 METHODS = {
     "hirescam": Method("HiResCAM", 2, _class_activation(_hirescam)),
-    "hirescam-fine": Method("HiResCAM, second block", 2, _class_activation(_hirescam, _FINE_LAYER)),
+    "hirescam-fine": Method("HiResCAM, second block", 2, _class_activation(_hirescam, attrgetter("fine_map"))),
     "gradcam": Method("Grad-CAM", 2, _gradcam),
     "gradcam++": Method("Grad-CAM++", 2, _class_activation(_gradcam_plus_plus)),
     "layercam": Method("LayerCAM", 2, _class_activation(_layercam)),

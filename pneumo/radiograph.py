@@ -8,24 +8,31 @@ import math
 import struct
 import warnings
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from pneumo.errors import RadiographSizeError, UnreadableRadiograph
+from pneumo import dicom
+from pneumo.dicom_header import Header
+from pneumo.errors import NotAChestRadiograph, PneumoError, RadiographSizeError, UnreadableRadiograph
 
+KINDS = "JPEG, PNG or DICOM"
+"""What is read, in words."""
 MIN_SIDE = 64
 """Shortest accepted side, in pixels."""
 MAX_PIXELS = 50_000_000
 """Largest accepted area, in pixels."""
 MAX_BYTES = 64 * 2**20
 """Largest accepted file, in bytes."""
+HEAD = 132
+"""Bytes from the start of a file by which `is_radiograph_file` knows DICOM."""
 SUFFIXES = (".jpg", ".jpeg", ".png")
-"""File name endings under which a folder is searched for radiographs."""
+"""File name endings of radiographs that are pictures; for all that is read see `is_radiograph_file`."""
 
 # What Pillow raises for data that is not what its header says.
 _DECODING_ERRORS = (
@@ -65,13 +72,16 @@ class Radiograph:
     pixels : numpy.ndarray of uint8, shape (height, width)
         Gray values, 0 (black) to 255 (white), upright: an EXIF rotation is already applied.
     name : str
-        The file's name without its folder, or "array".
+        The file's name without its folder, or "array"; of a DICOM file, whose name may be the patient's, "DICOM" and
+        the start of the SHA-256.
     format : str
-        "JPEG", "PNG" or "array".
+        "JPEG", "PNG", "DICOM" or "array".
     sha256 : str
         SHA-256 of the bytes that came in, hexadecimal.
     notes : tuple of str
         What a reader should know about the conversion to 8-bit gray, one sentence each.
+    header : Header or None
+        What a DICOM header says of it; None for other files.
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -79,6 +89,12 @@ class Radiograph:
     format: str
     sha256: str
     notes: tuple[str, ...] = ()
+    header: Header | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What its DICOM header warns of, one sentence each."""
+        return self.header.warnings if self.header else ()
 
     @property
     def height(self) -> int:
@@ -97,10 +113,10 @@ def read_radiograph(source: bytes | str | Path | np.ndarray, name: str | None = 
     Parameters
     ----------
     source : bytes, str, Path or numpy.ndarray
-        The content of a JPEG or PNG file, the path of one, or gray values as an array of shape
+        The content of a JPEG, PNG or DICOM file, the path of one, or gray values as an array of shape
         (height, width), uint8 or uint16.
     name : str, optional
-        What to call the image in messages. Default: the file's name.
+        What to call the image in messages, unless it is a DICOM file. Default: the file's name.
 
     Returns
     -------
@@ -109,7 +125,9 @@ def read_radiograph(source: bytes | str | Path | np.ndarray, name: str | None = 
     Raises
     ------
     UnreadableRadiograph
-        If it is not one still JPEG or PNG that decodes completely, or the file cannot be opened.
+        If it is not one still JPEG, PNG or DICOM image that decodes completely, or the file cannot be opened.
+    NotAChestRadiograph
+        If its DICOM header says that it is something else.
     RadiographSizeError
         If a side is shorter than 64 pixels, the area exceeds 50 megapixels, or the file 64 MiB.
     """
@@ -121,16 +139,22 @@ def read_radiograph(source: bytes | str | Path | np.ndarray, name: str | None = 
         try:
             if path.is_dir():
                 raise UnreadableRadiograph(
-                    f"A radiograph must be a JPEG or PNG file; {name} is a folder. Name a file in it."
+                    f"A radiograph must be a {KINDS} file; {name} is a folder. Name a file in it."
                 )
             # The size first, so that a file too large is never read.
-            _check_bytes(path.stat().st_size, name)
+            size = path.stat().st_size
+            _check_bytes(size, "this DICOM file" if size > MAX_BYTES and _is_dicom_file(path) else name)
             source = path.read_bytes()
         except OSError as error:
             raise UnreadableRadiograph(
                 f"A radiograph must be a file that can be opened; {name}: {error.strerror or error}. Check the path."
             ) from error
     name = name or "upload"
+    if dicom.is_dicom(source):
+        return _from_dicom(source)
+    if name.lower().endswith(dicom.SUFFIXES):
+        # Damaged, or older than the format; its name may still be the patient's.
+        name = _dicom_name(source)
     _check_bytes(len(source), name)
     _check_signature(source, name)
     # Pillow warns of damaged metadata, which changes nothing here; damaged pixels are refused.
@@ -138,10 +162,58 @@ def read_radiograph(source: bytes | str | Path | np.ndarray, name: str | None = 
         return _decode(source, name)
 
 
+def is_radiograph_file(path: PurePath, head: bytes | None = None) -> bool:
+    """Whether a file of a folder is taken for a radiograph: by its ending, or because it is DICOM, of any ending.
+
+    Parameters
+    ----------
+    path : PurePath
+        A `Path`, if its head is not given.
+    head : bytes, optional
+        Its first `HEAD` bytes. Default: they are read; what cannot be opened is none.
+    """
+    # A DICOMDIR is the table of contents beside the images.
+    return path.suffix.lower() in SUFFIXES or (path.name.upper() != "DICOMDIR" and _is_dicom_file(path, head))
+
+
+def _is_dicom_file(path: PurePath, head: bytes | None = None) -> bool:
+    if head is None:
+        with suppress(OSError), Path(path).open("rb") as file:
+            head = file.read(HEAD)
+    return path.suffix.lower() in dicom.SUFFIXES or dicom.is_dicom(head or b"")
+
+
+def _from_dicom(data: bytes) -> Radiograph:
+    name = _dicom_name(data)
+    try:
+        _check_bytes(len(data), name)
+        image = dicom.open_dicom(data)
+        if image.header.refusal:
+            raise NotAChestRadiograph(
+                f"A radiograph must be a frontal one of the chest; by its header {name} is {image.header.refusal}. "
+                "Choose a chest radiograph."
+            )
+        _check_size(image.width, image.height, name)
+        pixels, notes = image.pixels()
+        _check_size(pixels.shape[1], pixels.shape[0], name)
+    except dicom.DicomFault as error:
+        fault = UnreadableRadiograph(f"A radiograph must be one gray image that decodes completely; {name} {error}")
+        fault.file = name
+        raise fault from None
+    except PneumoError as error:
+        error.file = name
+        raise
+    return Radiograph(pixels, name, "DICOM", hashlib.sha256(data).hexdigest(), notes, image.header)
+
+
+def _dicom_name(data: bytes) -> str:
+    return f"DICOM {hashlib.sha256(data).hexdigest()[:8]}"
+
+
 def _check_bytes(size: int, name: str) -> None:
     if size == 0:
         raise UnreadableRadiograph(
-            f"A radiograph must be a JPEG or PNG file; {name} is empty (0 bytes). Export or copy it again."
+            f"A radiograph must be a {KINDS} file; {name} is empty (0 bytes). Export or copy it again."
         )
     if size > MAX_BYTES:
         raise RadiographSizeError(
@@ -167,7 +239,7 @@ def _check_signature(data: bytes, name: str) -> None:
     if data.startswith((_JPEG, _PNG)):
         return
     raise UnreadableRadiograph(
-        f"A radiograph must be a JPEG or PNG image; {name} is {_kind_of(data)}. Export it as JPEG or PNG."
+        f"A radiograph must be a {KINDS} image; {name} is {_kind_of(data)}. Export it as one of these."
     )
 
 
@@ -176,8 +248,6 @@ def _kind_of(data: bytes) -> str:
     for signature, kind in _SIGNATURES:
         if data.startswith(signature):
             return kind
-    if data[128:132] == b"DICM":
-        return "a DICOM file"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "a WebP"
     if data[4:8] == b"ftyp":

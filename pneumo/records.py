@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import TypedDict
 
 from pneumo.classifier import JointPrediction, Prediction
+from pneumo.dicom_header import Header
 from pneumo.evidence import Evidence
 from pneumo.lungs import Lungs
 from pneumo.saliency import Heatmap
 
 if TYPE_CHECKING:
     from pneumo.examination import Covering
+
+_PREDICTED = ("probability", "threshold", "decision")
 
 
 class PredictionRecord(TypedDict):
@@ -63,6 +67,15 @@ class JointRecord(PredictionRecord):
     uncertain: bool
 
 
+class HeaderRecord(TypedDict):
+    """What a DICOM `Header` says, as JSON: in words of closed lists, "" where it says nothing."""
+
+    modality: str
+    body_part: str
+    view: str
+    age: str
+
+
 class LungsRecord(TypedDict):
     """Where the lungs are, as JSON: `box` is left, top, right, bottom as shares of width and height, or null."""
 
@@ -83,6 +96,7 @@ class AgreementRecord(TypedDict):
 class ExaminationRecord(TypedDict):
     """An `Examination` as JSON.
 
+    `file` is the file's name, of a DICOM file "DICOM" and the start of its SHA-256; `header` is null for other files.
     `operating_point` is the name of one, or "custom"; `together` is null unless all networks of the bundle were
     asked; `lungs` is null if no network asks for them.
     """
@@ -92,9 +106,30 @@ class ExaminationRecord(TypedDict):
     networks: dict[str, NetworkRecord]
     together: JointRecord | None
     lungs: LungsRecord | None
+    header: HeaderRecord | None
     agreement: AgreementRecord
     summary: str
     warnings: list[str]
+
+
+def csv_columns(networks: Iterable[str]) -> list[str]:
+    """Columns of a table of examinations, a row a file."""
+    fields = [f"{name}.{field}" for name in (*networks, "together") for field in _PREDICTED]
+    return ["file", "operating_point", *fields, "together.uncertain", "calling_pneumonia", "warnings", "error"]
+
+
+def csv_row(file: str, record: ExaminationRecord) -> dict[str, Any]:
+    """An examination as a row of that table."""
+    row: dict[str, Any] = {
+        "file": file,
+        "operating_point": record["operating_point"],
+        "calling_pneumonia": record["agreement"]["calling_pneumonia"],
+        "warnings": " ".join(record["warnings"]),
+    }
+    predictions: dict[str, Any] = {**record["networks"], "together": record["together"] or {}}
+    for name, entry in predictions.items():
+        row |= {f"{name}.{field}": entry[field] for field in (*_PREDICTED, "uncertain") if field in entry}
+    return row
 
 
 def prediction_record(prediction: Prediction) -> PredictionRecord:
@@ -109,6 +144,13 @@ def prediction_record(prediction: Prediction) -> PredictionRecord:
 def joint_record(together: JointPrediction | None) -> JointRecord | None:
     """What the mean of all networks says, as JSON-ready values."""
     return {**prediction_record(together), "uncertain": together.uncertain} if together else None
+
+
+def header_record(header: Header | None) -> HeaderRecord | None:
+    """What a DICOM header says, as JSON-ready values."""
+    if header is None:
+        return None
+    return {"modality": header.modality, "body_part": header.body_part, "view": header.view, "age": header.age}
 
 
 def lungs_record(lungs: Lungs | None) -> LungsRecord | None:

@@ -74,7 +74,7 @@ def test_rows(manifest: dict[str, Any], *metrics: str) -> Iterator[tuple[str, li
     metrics = metrics or tuple(METRICS)
     for name, entry in manifest["networks"].items():
         yield title(name), cells(entry.get("test", {}), metrics)
-    if manifest["together"]:
+    if manifest["together"] and len(manifest["networks"]) > 1:
         yield title("together"), cells(manifest["together"].get("test", {}), metrics)
     for floor in manifest.get("floors", ()):
         yield floor["title"], cells(floor["test"], metrics)

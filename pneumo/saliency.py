@@ -12,7 +12,7 @@ import numpy as np
 from pneumo.bundle import Bundle
 from pneumo.errors import BundleError, UnknownNameError
 from pneumo.framing import Box, Prepared
-from pneumo.methods import DEFAULT_METHOD, METHODS
+from pneumo.methods import DEFAULT_METHOD, METHODS, class_evidence
 from pneumo.zoo import CLASS_NAMES
 
 
@@ -133,7 +133,7 @@ class Explainer:
         make = METHODS[method].make
         self._explain = {name: make(network) for name, network in bundle.networks.items()}
 
-    def explain(self, name: str, prepared: Prepared, target: str) -> Heatmap:
+    def explain(self, name: str, prepared: Prepared, target: str, signed: np.ndarray | None = None) -> Heatmap:
         """Explain one network's output for one class.
 
         Parameters
@@ -144,6 +144,8 @@ class Explainer:
             A radiograph, by `Bundle.prepare`.
         target : str
             One of `pneumo.zoo.CLASS_NAMES`.
+        signed : numpy.ndarray of float32, shape (rows, columns), optional
+            What `pneumo.graph.Answers` holds of it, of the layer of this method; else the network is run.
 
         Returns
         -------
@@ -160,7 +162,10 @@ class Explainer:
                     f"A {kind} must be one of {', '.join(known)}; received {value!r}. Correct the name."
                 )
         network = self._bundle.networks[name]
-        values = self.evidence(name, [prepared], target)[0]
+        if signed is None:
+            values = self.evidence(name, [prepared], target)[0]
+        else:
+            values = class_evidence(signed[np.newaxis], network.input_size, target)[0]
         scale = network.heat_scale[self.method][target]
         return Heatmap(self.method, target, values, prepared.box(network.framing), scale)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pneumo.errors import UnknownNameError
+from pneumo.systems import SYSTEMS as REPORTED
+from pneumo.systems import Architecture
 
 if TYPE_CHECKING:
     import keras
@@ -20,34 +22,38 @@ DROPOUT = (0.0, 0.1, 0.0, 0.2, 0.2)
 """Dropout rate in each of the five convolution blocks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """One architecture of the zoo.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FiveBlocks(Architecture):
+    """Five convolution blocks and a head: the networks of this program.
 
     Attributes
     ----------
-    name : str
-        Its key in the registry, in file names and in JSON.
-    title : str
-        How it is called on the page and in tables.
-    parameters : int
-        Number of parameters at the default input of 150 x 150 x 1.
-    summary : str
-        One line on what it is.
     head : callable
         Takes the feature map of the last block, a Keras tensor of shape (batch, rows, columns, filters),
         and returns a tensor of shape (batch, features).
     """
 
-    name: str
-    title: str
-    parameters: int
-    summary: str
+    features: tuple[str, ...] = ("conv1", "conv2", "conv3", "conv4", "conv5")
     head: Callable
 
+    def build(self, input_size: int, filters: tuple[int, ...] = FILTERS) -> keras.Model:
+        """As `build`."""
+        import keras
+        from keras import layers
 
-SALIENCY_LAYER = "conv5"
-"""Name of the last convolution in every architecture, where class activation maps are taken."""
+        inputs = keras.Input((input_size, input_size, 1), name="radiograph")
+        x = inputs
+        for number, (count, rate) in enumerate(zip(filters, DROPOUT, strict=True), start=1):
+            x = layers.Conv2D(count, 3, padding="same", activation="relu", name=f"conv{number}")(x)
+            if rate:
+                x = layers.Dropout(rate, name=f"dropout{number}")(x)
+            x = layers.BatchNormalization(name=f"norm{number}")(x)
+            x = layers.MaxPooling2D(2, padding="same", name=f"pool{number}")(x)
+        x = self.head(x)
+        x = layers.Dense(128, activation="relu", name="dense")(x)
+        x = layers.Dropout(0.2, name="dropout_dense")(x)
+        outputs = layers.Dense(1, activation="sigmoid", name="probability")(x)
+        return keras.Model(inputs, outputs, name=self.name)
 
 
 def _flat(features):
@@ -70,27 +76,38 @@ def _recurrent(cell: str) -> Callable:
     return head
 
 
-ARCHITECTURES = {
-    architecture.name: architecture
-    for architecture in (
-        Architecture("cnn", "CNN", 1_246_401, "five convolution blocks, then a dense layer", _flat),
-        Architecture(
-            "cnn_lstm",
-            "CNN-LSTM",
-            1_206_209,
-            "five convolution blocks, then two LSTM layers that read the feature map row by row",
-            _recurrent("LSTM"),
+ARCHITECTURES: dict[str, Architecture] = {
+    design.name: design
+    for design in (
+        FiveBlocks(
+            name="cnn",
+            title="CNN",
+            summary="five convolution blocks, then a dense layer",
+            parameters=1_246_401,
+            trainable=1_245_313,
+            head=_flat,
         ),
-        Architecture(
-            "cnn_rnn",
-            "CNN-RNN",
-            628_097,
-            "five convolution blocks, then two simple recurrent layers that read the feature map row by row",
-            _recurrent("SimpleRNN"),
+        FiveBlocks(
+            name="cnn_lstm",
+            title="CNN-LSTM",
+            summary="five convolution blocks, then two LSTM layers that read the feature map row by row",
+            parameters=1_206_209,
+            trainable=1_205_121,
+            head=_recurrent("LSTM"),
+        ),
+        FiveBlocks(
+            name="cnn_rnn",
+            title="CNN-RNN",
+            summary="five convolution blocks, then two simple recurrent layers that read the feature map row by row",
+            parameters=628_097,
+            trainable=627_009,
+            head=_recurrent("SimpleRNN"),
         ),
     )
 }
-"""All architectures by name."""
+"""The networks of this program by name: those that ship."""
+SYSTEMS: dict[str, Architecture] = ARCHITECTURES | REPORTED
+"""All that can be trained, compared and published, by name."""
 
 
 def architecture(name: str) -> Architecture:
@@ -102,24 +119,26 @@ def architecture(name: str) -> Architecture:
         If the zoo has none of that name.
     """
     try:
-        return ARCHITECTURES[name]
+        return SYSTEMS[name]
     except KeyError:
         raise UnknownNameError(
-            f"A network must be one of {', '.join(ARCHITECTURES)}; received {name!r}. Correct the name."
+            f"A network must be one of {', '.join(SYSTEMS)}; received {name!r}. Correct the name."
         ) from None
 
 
-def build(name: str, input_size: int = 150, filters: tuple[int, ...] = FILTERS) -> keras.Model:
+def build(name: str, input_size: int | None = None, filters: tuple[int, ...] = ()) -> keras.Model:
     """Build a network with fresh weights.
 
     Parameters
     ----------
     name : str
-        One of `ARCHITECTURES`.
-    input_size : int
-        Side of the square input in pixels; the input is (input_size, input_size, 1), scaled as `pneumo.framing` says.
+        One of `SYSTEMS`.
+    input_size : int, optional
+        Side of the square input in pixels; the input is (input_size, input_size, channels), scaled as
+        `pneumo.framing` says. Default: the architecture's own.
     filters : tuple of int
-        Filters of the five convolution blocks. Fewer make the small networks of the tests.
+        Filters of the five convolution blocks, of the networks that have them. Fewer make the small networks of the
+        tests. Default: `FILTERS`.
 
     Returns
     -------
@@ -129,25 +148,17 @@ def build(name: str, input_size: int = 150, filters: tuple[int, ...] = FILTERS) 
     Raises
     ------
     UnknownNameError
-        If the zoo has none of that name.
+        If the zoo has none of that name, or filters are named for a network without the five blocks.
     """
     design = architecture(name)
-    import keras
-    from keras import layers
-
-    inputs = keras.Input((input_size, input_size, 1), name="radiograph")
-    x = inputs
-    for number, (count, rate) in enumerate(zip(filters, DROPOUT, strict=True), start=1):
-        x = layers.Conv2D(count, 3, padding="same", activation="relu", name=f"conv{number}")(x)
-        if rate:
-            x = layers.Dropout(rate, name=f"dropout{number}")(x)
-        x = layers.BatchNormalization(name=f"norm{number}")(x)
-        x = layers.MaxPooling2D(2, padding="same", name=f"pool{number}")(x)
-    x = design.head(x)
-    x = layers.Dense(128, activation="relu", name="dense")(x)
-    x = layers.Dropout(0.2, name="dropout_dense")(x)
-    outputs = layers.Dense(1, activation="sigmoid", name="probability")(x)
-    return keras.Model(inputs, outputs, name=name)
+    size = input_size or design.input_size
+    if not filters:
+        return design.build(size)
+    if isinstance(design, FiveBlocks):
+        return design.build(size, filters)
+    raise UnknownNameError(
+        f"Filters can be chosen of {', '.join(ARCHITECTURES)}; received {filters} for {name}. Leave them out."
+    )
 
 
 SEGMENTER_FILTERS = (16, 32, 64, 96, 128)

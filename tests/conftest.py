@@ -107,6 +107,16 @@ def bundle_folder(runs, manifest, masks, segmenter, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def examiner():
+    """The networks that ship."""
+    load_tensorflow()
+    from pneumo import Examiner, load_bundle
+    from pneumo.bundle import EMBEDDED
+
+    return Examiner(load_bundle(EMBEDDED))
+
+
+@pytest.fixture(scope="session")
 def server(bundle_folder, tmp_path_factory):
     """The page as `make app` starts it, with the tiny networks: a real process behind a real port."""
     with serve(bundle_folder, tmp_path_factory.mktemp("uploads")) as url:

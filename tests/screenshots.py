@@ -7,9 +7,11 @@ import tempfile
 from pathlib import Path
 
 from conftest import ROOT, open_browser, serve
+from dicom_files import dicom_file
 from markdown_it import MarkdownIt
 
 from pneumo.bundle import EMBEDDED
+from pneumo.radiograph import read_radiograph
 from pneumo.ui.examples import load_examples
 
 DOCS = ROOT / "docs"
@@ -26,6 +28,20 @@ _ROOMS = {
 """By name of the picture: the address of a room of the teaching room, and what is waited for."""
 
 
+_TEXT = {"name": "report.png", "mimeType": "image/png", "buffer": b"A text, not an image.\n"}
+
+
+def _several() -> list[dict]:
+    """Test images, two of them as DICOM files, one of which says that it is a lateral view, and a leg."""
+    examples = [example.path for example in load_examples()]
+    pixels = read_radiograph(examples[0]).pixels
+    files = [{"name": path.name, "mimeType": "image/jpeg", "buffer": path.read_bytes()} for path in examples[:4]]
+    for elements in ({"PatientAge": "004Y"}, {"ViewPosition": "LL"}, {"BodyPartExamined": "LEG"}):
+        content = dicom_file(pixels, "JPEG 2000 lossless", **elements)
+        files.append({"name": "IM.dcm", "mimeType": "application/dicom", "buffer": content})
+    return [*files, _TEXT]
+
+
 def main() -> None:
     """Photograph the page with each kind of answer, on a laptop and a phone, light and dark."""
     DOCS.mkdir(exist_ok=True)
@@ -40,7 +56,8 @@ def main() -> None:
         _photograph(browser, url, "page_normal", example=normal, scheme="dark")
         _photograph(browser, url, "page_missed", example=missed)
         _photograph(browser, url, "page_lungs", example=missed, point="screening", lungs=True)
-        _photograph(browser, url, "page_refused")
+        _photograph(browser, url, "page_refused", files=[_TEXT])
+        _photograph(browser, url, "page_batch", files=_several())
         _photograph(browser, url, "page_phone", example=pneumonia, size=(390, 844))
         _photograph(browser, url, "page_numbers", tab="The numbers")
         for name, (address, picture) in _ROOMS.items():
@@ -50,7 +67,16 @@ def main() -> None:
 
 
 def _photograph(
-    browser, url, name, example=None, tab=None, size=(1366, 768), scheme="light", point="balanced", lungs=False
+    browser,
+    url,
+    name,
+    example=None,
+    tab=None,
+    size=(1366, 768),
+    scheme="light",
+    point="balanced",
+    lungs=False,
+    files=(),
 ) -> None:
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
     page = context.new_page()
@@ -65,9 +91,10 @@ def _photograph(
         page.locator("#examples button").nth(example).click()
         page.locator("button.film").first.wait_for(timeout=60_000)
     else:
-        text = {"name": "report.png", "mimeType": "image/png", "buffer": b"A text, not an image.\n"}
-        page.set_input_files("#upload input[type=file]", text)
-        page.locator(".refused").wait_for(timeout=60_000)
+        page.set_input_files("#upload input[type=file]", files)
+        page.locator(".refused").last.wait_for(timeout=60_000)
+        if len(files) > 1:
+            page.get_by_text("Download the table as CSV").wait_for(timeout=60_000)
     page.wait_for_timeout(800)
     page.evaluate("document.activeElement.blur()")
     page.mouse.move(0, 0)

@@ -115,7 +115,9 @@ def test_table(predict, scans, broken):
         assert float(cell[-2]) == pytest.approx(100 * entry["probability"], abs=0.1)
     assert good.endswith(" uncertain") == answer["together"]["uncertain"]
     assert bad.split() == [str(broken), "refused"]
-    assert f"A radiograph must be a JPEG or PNG image; {broken} is a text file. Export it as JPEG or PNG." in rest
+    assert (
+        f"A radiograph must be a JPEG, PNG or DICOM image; {broken} is a text file. Export it as one of these." in rest
+    )
     assert rest[-1].startswith("Decided at the balanced operating point. ")
     assert rest[-1].endswith(DISCLAIMER)
 
@@ -190,7 +192,7 @@ def test_folder_without_images(predict, scans, tmp_path):
     assert (status, err) == (1, "")
     assert refusal == {
         "file": str(folder),
-        "error": f"A folder must hold JPEG or PNG files (.jpg, .jpeg, .png); {folder} holds none. Name another.",
+        "error": f"A folder must hold JPEG, PNG or DICOM files; {folder} holds none. Name another.",
     }
     assert answer["file"] == str(scans / "a.JPG")
 
@@ -497,7 +499,7 @@ def test_process_that_refuses(bundle_folder, scans, broken):
     process = start(broken, scans, "--bundle", bundle_folder, "--models", "cnn")
     out, err = process.communicate()
     assert (process.returncode, err) == (1, "")
-    assert f"A radiograph must be a JPEG or PNG image; {broken} is" in out
+    assert f"A radiograph must be a JPEG, PNG or DICOM image; {broken} is" in out
     assert NORMAL in out
     assert "Traceback" not in out
 

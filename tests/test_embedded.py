@@ -12,9 +12,8 @@ import pytest
 import yaml
 from conftest import ROOT, SHARED
 
-from pneumo.bundle import ABLATION, EMBEDDED, OPERATING_POINTS, SALIENCY, load_bundle, weights
+from pneumo.bundle import ABLATION, EMBEDDED, OPERATING_POINTS, SALIENCY, weights
 from pneumo.cases import CASES, CaseLibrary
-from pneumo.examination import Examiner
 from pneumo.methods import DEFAULT_METHOD, METHODS
 from pneumo.radiograph import read_radiograph
 from pneumo.ui.examples import FOLDER, load_examples
@@ -27,11 +26,6 @@ from training.recipes import DEFAULT, recipe
 @pytest.fixture(scope="module")
 def manifest():
     return json.loads((EMBEDDED / "manifest.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def examiner():
-    return Examiner(load_bundle(EMBEDDED))
 
 
 @pytest.fixture(scope="module")

@@ -291,7 +291,7 @@ def test_images_are_scaled_each_by_itself(raster, scaling):
 def test_unknown_names(raster, name):
     with pytest.raises(UnknownNameError, match=f"squashed, whole, lungs, lungs_alone; received '{name}'"):
         show(raster, name, 1.0, None, 64)
-    with pytest.raises(UnknownNameError, match=f"unit, standard; received '{name}'"):
+    with pytest.raises(UnknownNameError, match=f"unit, standard, byte; received '{name}'"):
         scale_gray(raster, name)
 
 

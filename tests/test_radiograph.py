@@ -417,7 +417,6 @@ ILL = {
     "icon": (lambda gray: encode(colour(gray), "ICO"), "is an icon"),
     "JPEG 2000": (lambda gray: encode(gray, "JPEG2000"), "is a JPEG 2000"),
     "AVIF": (lambda gray: encode(colour(gray), "AVIF"), "is a HEIC, AVIF or video file"),
-    "DICOM": (lambda gray: bytes(128) + b"DICM" + gray.tobytes(), "is a DICOM file"),
     "ZIP": (zip_archive, "is a ZIP archive"),
     "random bytes": (lambda gray: random.Random(0).randbytes(5000), "is of another kind, or damaged at its start"),
     "zeros": (lambda gray: bytes(5000), "is of another kind, or damaged at its start"),

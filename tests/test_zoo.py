@@ -8,8 +8,8 @@ from pneumo.errors import PneumoError, UnknownNameError
 from pneumo.zoo import (
     ARCHITECTURES,
     CLASS_NAMES,
-    SALIENCY_LAYER,
     SEGMENTER_FILTERS,
+    SYSTEMS,
     architecture,
     build,
     build_segmenter,
@@ -54,7 +54,7 @@ def test_is_functional(network):
 def test_saliency_layer_is_the_last_convolution(network):
     layers = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
     assert [layer.name for layer in layers] == ["conv1", "conv2", "conv3", "conv4", "conv5"]
-    assert layers[-1].name == SALIENCY_LAYER
+    assert layers[-1].name == architecture(network.name).last_map
     assert layers[-1].output.shape == (None, 10, 10, 256)
 
 
@@ -128,9 +128,7 @@ def test_five_blocks(filters):
 def test_unknown_name(look_up, name):
     with pytest.raises(UnknownNameError) as caught:
         look_up(name)
-    assert str(caught.value) == (
-        f"A network must be one of cnn, cnn_lstm, cnn_rnn; received {name!r}. Correct the name."
-    )
+    assert str(caught.value) == (f"A network must be one of {', '.join(SYSTEMS)}; received {name!r}. Correct the name.")
     assert isinstance(caught.value, PneumoError)
     assert isinstance(caught.value, ValueError)
 

@@ -26,9 +26,10 @@ from training.batteries import SHORTCUTS, STRESSES
 from training.bundling import write_json
 from training.dataset import HELD_OUT as HELD_OUT_SPLITS
 from training.errors import TrainingError
+from training.fields import Recipe
 from training.fit import HELD_OUT, RUN
 from training.metrics import mean_auc, measure
-from training.recipes import TEACHER, Recipe, Reference, Robust, Teaching
+from training.recipes import TEACHER, Reference, Robust, Teaching
 from training.runs import Study
 from training.views import Views
 

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from pneumo.framing import DILATION, near
+from training.errors import RecipeError
 
 _ODDS = 0.5
 """Chance with which each of the photometric transforms is applied to an image."""
+
+
+_Rule = tuple[str, Callable[[float], bool]]
+_POSITIVE: _Rule = ("a number of at least 0", lambda value: value >= 0)
+_FACTOR: _Rule = ("a number of at least 1", lambda value: value >= 1)
+_SHARE: _Rule = ("a number from 0 to 1", lambda value: 0 <= value <= 1)
+_RULES: dict[str, _Rule] = {
+    "zoom": ("a number of at least 0 and below 1", lambda value: 0 <= value < 1),
+    "flip": ("True or False", lambda _: True),
+    **dict.fromkeys(("aspect", "gamma", "contrast", "brighten"), _FACTOR),
+    "jpeg": ("a whole number from 1 to 100", lambda value: isinstance(value, int) and 1 <= value <= 100),
+    **dict.fromkeys(("strip", "blind"), _SHARE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +54,8 @@ class Augmentation:
         Largest factor, 1 or more, of the distance from middle gray; drawn between its inverse and itself.
     brightness : float
         Largest shift of the gray values to either side, as a share of their range.
+    brighten : float
+        Largest factor, 1 or more, by which every image is multiplied; drawn between 1 and itself.
     blur : float
         Largest standard deviation of a Gaussian blur, in pixels; sharpening, of every second such image, is by as much.
     noise : float
@@ -48,6 +67,11 @@ class Augmentation:
     blind : float
         Share of the images whose lungs become one gray or noise, and which are then labelled one half: there is
         nothing left to decide by. Needs lung masks.
+
+    Raises
+    ------
+    RecipeError
+        If a field has a value that no transform can use.
     """
 
     rotation: float = 0.0
@@ -58,11 +82,23 @@ class Augmentation:
     gamma: float = 1.0
     contrast: float = 1.0
     brightness: float = 0.0
+    brighten: float = 1.0
     blur: float = 0.0
     noise: float = 0.0
     jpeg: int = 100
     strip: float = 0.0
     blind: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            rule, holds = _RULES.get(item.name, _POSITIVE)
+            # True is a number to Python, but not to a reader.
+            if isinstance(value, bool) is not (item.name == "flip") or not isinstance(value, int | float):
+                raise RecipeError(f"The field {item.name} of an augmentation must be {rule}; received {value!r}.")
+            if not (math.isfinite(value) and holds(value)):
+                raise RecipeError(f"The field {item.name} of an augmentation must be {rule}; received {value!r}.")
 
     def apply(
         self, images: np.ndarray, generator: np.random.Generator, size: int | None = None
@@ -148,6 +184,8 @@ class Augmentation:
             values = 0.5 + (values - 0.5) * _factor(self.contrast, generator)
         if self.brightness > 0 and generator.random() < _ODDS:
             values = values + generator.uniform(-self.brightness, self.brightness)
+        if self.brighten > 1:
+            values = values * generator.uniform(1, self.brighten)
         gray = cv2.LUT(gray, np.clip(np.rint(values * 255), 0, 255).astype(np.uint8))
         if self.blur > 0 and generator.random() < _ODDS:
             soft = cv2.GaussianBlur(gray, (0, 0), generator.uniform(0.2, 1) * self.blur)

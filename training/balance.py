@@ -22,11 +22,28 @@ class Balanced:
         0 normal, 1 pneumonia.
     class_weights : dict of int to float, or None
         Weight of each class in the loss, where the strategy weighs instead of adding images.
+    alternate : bool
+        Whether the classes take turns, so that each batch has half of either.
     """
 
     images: np.ndarray
     labels: np.ndarray
     class_weights: dict[int, float] | None = None
+    alternate: bool = False
+
+    def order(self, generator: np.random.Generator) -> np.ndarray:
+        """The order of the images in one epoch: each once, or as many with the classes in turns."""
+        if not self.alternate:
+            return generator.permutation(len(self.labels))
+        turns = np.arange(len(self.labels)) % 2
+        order = np.empty(len(turns), np.int64)
+        for label in (0, 1):
+            own = np.flatnonzero(self.labels == label)
+            wanted = int((turns == label).sum())
+            # All of a class are seen before one is seen again.
+            rounds = [generator.permutation(own) for _ in range(-(-wanted // len(own)))]
+            order[turns == label] = np.concatenate(rounds)[:wanted]
+        return order
 
 
 def balance(strategy: str, images: np.ndarray, labels: np.ndarray, seed: int) -> Balanced:
@@ -61,11 +78,16 @@ def _none(images: np.ndarray, labels: np.ndarray, seed: int) -> Balanced:
     return Balanced(images, labels)
 
 
-def _class_weights(images: np.ndarray, labels: np.ndarray, seed: int) -> Balanced:
+def class_weights(labels: np.ndarray) -> dict[int, float]:
+    """The weight of each class that makes both count the same: 1.94 and 0.67 on all official training images."""
     from sklearn.utils.class_weight import compute_class_weight
 
     weights = compute_class_weight("balanced", classes=np.array([0, 1]), y=labels)
-    return Balanced(images, labels, {0: float(weights[0]), 1: float(weights[1])})
+    return {0: float(weights[0]), 1: float(weights[1])}
+
+
+def _class_weights(images: np.ndarray, labels: np.ndarray, seed: int) -> Balanced:
+    return Balanced(images, labels, class_weights(labels))
 
 
 def _oversample(images: np.ndarray, labels: np.ndarray, seed: int) -> Balanced:
@@ -96,10 +118,15 @@ def _smote(images: np.ndarray, labels: np.ndarray, seed: int) -> Balanced:
     return Balanced(resampled.reshape(-1, *images.shape[1:]), balanced)
 
 
+def _batches(images: np.ndarray, labels: np.ndarray, seed: int) -> Balanced:
+    return Balanced(images, labels, alternate=True)
+
+
 STRATEGIES: dict[str, Callable[[np.ndarray, np.ndarray, int], Balanced]] = {
     "none": _none,
     "class_weights": _class_weights,
     "oversample": _oversample,
     "smote": _smote,
+    "batches": _batches,
 }
 """All strategies by name."""

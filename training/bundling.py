@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pneumo.bundle import (
     SALIENCY,
     SEGMENTER,
     SEGMENTER_RECORD,
+    SYSTEMS,
     Bundle,
     Network,
 )
@@ -26,7 +28,7 @@ from pneumo.cases import CASES
 from pneumo.classifier import calibrate
 from pneumo.framing import needs_lungs
 from pneumo.lungs import Segmenter
-from pneumo.methods import METHODS
+from pneumo.methods import DEFAULT_METHOD, METHODS
 from pneumo.saliency import Explainer
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, build
 from training.dataset import HELD_OUT as HELD_OUT_SPLITS
@@ -70,7 +72,13 @@ def run_folders(runs: Path, name: str) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name[5:]))
 
 
-def make_bundle(runs: Path, manifest: Path, segmenter: Path | None, folder: Path) -> None:
+def make_bundle(
+    runs: Path,
+    manifest: Path,
+    segmenter: Path | None,
+    folder: Path,
+    systems: Collection[str] = tuple(ARCHITECTURES),
+) -> None:
     """Bundle the trained networks of a folder of runs: of each, the seed with the highest score on held-out images.
 
     Parameters
@@ -83,6 +91,8 @@ def make_bundle(runs: Path, manifest: Path, segmenter: Path | None, folder: Path
         Folder of the trained segmenter; None if no network needs it.
     folder : Path
         Of the bundle; its files of the same names are replaced.
+    systems : collection of str
+        Networks to bundle, by their names in `pneumo.zoo.SYSTEMS`. Default: those that ship.
 
     Raises
     ------
@@ -90,7 +100,7 @@ def make_bundle(runs: Path, manifest: Path, segmenter: Path | None, folder: Path
         If a run is missing, or was made with other data.
     """
     dataset, source = open_dataset(manifest)
-    records = {name: _read_runs(runs, name, dataset) for name in ARCHITECTURES}
+    records = {name: read_runs(runs, name, dataset) for name in systems}
     best = {name: max(found, key=lambda path: found[path]["held_out"]["score"]) for name, found in records.items()}
     lungs = any(needs_lungs(records[name][run]["recipe"]["framing"]) for name, run in best.items())
     if lungs and segmenter is None:
@@ -112,7 +122,7 @@ def make_bundle(runs: Path, manifest: Path, segmenter: Path | None, folder: Path
 
     folder.mkdir(parents=True, exist_ok=True)
     # They describe the networks that were here before.
-    for name in (METRICS, PREDICTIONS, SALIENCY, CASES):
+    for name in (METRICS, PREDICTIONS, SALIENCY, CASES, SYSTEMS):
         (folder / name).unlink(missing_ok=True)
     probabilities = {}
     entries: dict[str, Any] = {}
@@ -197,13 +207,20 @@ def _segmenter(segmenter: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def _read_runs(runs: Path, name: str, dataset: Dataset) -> dict[Path, dict[str, Any]]:
+def read_runs(runs: Path, name: str, dataset: Dataset) -> dict[Path, dict[str, Any]]:
+    """The records of a network's finished trainings, by folder.
+
+    Raises
+    ------
+    TrainingError
+        If there is none, or one is damaged or was made with other data.
+    """
     found = {}
     for folder in run_folders(runs, name):
         try:
             record = json.loads((folder / RUN).read_text(encoding="utf-8"))
             fingerprint = record["data"]["fingerprint"]
-            record["held_out"]["score"], record["segmenter"]
+            record["held_out"]["score"], record["segmenter"], record["minutes"]
             for name in (KEPT, HELD_OUT):
                 if not zipfile.is_zipfile(folder / name):
                     raise ValueError(name)
@@ -241,10 +258,9 @@ def _heat_scales(network: Network, held_out: Views) -> dict[str, Any]:
             peaks[label] = np.concatenate([part.max(axis=(1, 2)) for part in maps])
         drawn = {label: found[np.isfinite(found) & (found > 0)] for label, found in peaks.items()}
         everything = np.concatenate(list(drawn.values()))
+        # A method that needs to know where the lungs are has nothing to show for a network that does not.
         if not len(everything):
-            raise TrainingError(
-                f"A network needs a heatmap to be bundled; all {method} maps of {network.name} are empty."
-            )
+            continue
         scales[method] = {
             # A class for which nothing was ever drawn takes the scale of the other.
             "scale": {
@@ -255,4 +271,8 @@ def _heat_scales(network: Network, held_out: Views) -> dict[str, Any]:
             "maps": {label: len(peaks[label]) for label in CLASS_NAMES},
             "empty_maps": {label: len(peaks[label]) - len(drawn[label]) for label in CLASS_NAMES},
         }
+    if DEFAULT_METHOD not in scales:
+        raise TrainingError(
+            f"A network needs a heatmap to be bundled; all {DEFAULT_METHOD} maps of {network.name} are empty."
+        )
     return scales

@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 from pneumo.bundle import FolderFiles, read_manifest
 from pneumo.errors import UnknownNameError
 from pneumo.examination import DISCLAIMER
-from pneumo.framing import FRAMINGS
+from pneumo.framing import FRAMINGS, SCALINGS
 from pneumo.report import CONFUSION, DETAILS, METRICS, confusion, percent, title
 from pneumo.zoo import architecture
 from training.compare import details_table, results_table, tables, uncertain_words
@@ -54,10 +54,6 @@ _TEACHER = (
     "the same training images."
 )
 _ELSEWHERE = "Measured for all networks of the bundle together: see metrics.json."
-_SCALINGS = {
-    "unit": "divided by 255",
-    "standard": "scaled so that each image has mean 0 and standard deviation 1",
-}
 _FIGURES = {
     "roc.png": "ROC curves",
     "reliability.png": "Reliability diagrams",
@@ -225,8 +221,10 @@ def _fields(manifest: dict[str, Any], folder: Path, repository: str, figures: st
             for name, entry in manifest["networks"].items()
         ),
         "size": str(first["input_size"]),
+        "channels": str(architecture(first["architecture"]).channels),
+        "finds": "finds the lungs (`segmenter.keras`), frames" if "lungs" in manifest else "frames",
         "framing": FRAMINGS[first["framing"]],
-        "scaling": _SCALINGS[first["scaling"]],
+        "scaling": SCALINGS[first["scaling"]],
         "recipe": recipe["name"],
         "balance": recipe["balance"],
         "epochs": str(recipe["epochs"]),

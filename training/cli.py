@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import dataclasses
 import os
 import sys
 from functools import partial
@@ -14,11 +13,12 @@ from rich.console import Console
 
 from pneumo.backend import load_tensorflow
 from pneumo.bundle import ABLATION, EMBEDDED
+from pneumo.bundle import SYSTEMS as SYSTEMS_FILE
 from pneumo.cases import CASES
 from pneumo.errors import PneumoError
-from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
+from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, SYSTEMS
 from training.errors import PublishError, RecipeError
-from training.recipes import DEFAULT, RECIPES, TEACHER, recipe
+from training.recipes import DEFAULT, RECIPES, REPORTS, TEACHER, recipe
 from training.sources import HUB_DATASET
 
 RUNS = Path("runs")
@@ -27,6 +27,8 @@ LUNGS = RUNS / "lungs"
 """Where the lung segmenter is kept until it is bundled."""
 TEACHING = RUNS / "teaching" / TEACHER / "seed-0"
 """Where `train --recipe teaching` leaves the teacher."""
+REPORTED = RUNS / "systems"
+"""Where `train --system` leaves the systems that have a recipe of their own."""
 MANIFEST = RUNS / "data" / "dataset.json"
 """Data manifest that `data` writes and the others read."""
 
@@ -80,15 +82,29 @@ def _parser() -> argparse.ArgumentParser:
     lungs.set_defaults(run=_lungs)
 
     train = add("train", help="train networks, or go on with an interrupted training")
-    train.add_argument("--network", nargs="+", choices=[*ARCHITECTURES, TEACHER], default=list(ARCHITECTURES))
-    train.add_argument("--recipe", choices=RECIPES, default=DEFAULT)
+    train.add_argument(
+        *("--system", "--network"),
+        nargs="+",
+        choices=SYSTEMS,
+        metavar="NAME",
+        default=list(ARCHITECTURES),
+        help="networks of `python -m training systems` (default: the three that ship)",
+    )
+    train.add_argument("--recipe", choices=RECIPES, metavar="NAME", help=f"default: the system's own, else {DEFAULT}")
+    train.add_argument("--weights", type=Path, metavar="FILE", help="weights of a pretrained base, instead of Keras's")
     train.add_argument("--seeds", nargs="+", type=int, default=[0], help="one training of each network a seed")
     train.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="replace fields of the recipe"
     )
     train.add_argument("--teacher", type=Path, default=TEACHING, help=f"the teacher's run (default {TEACHING})")
-    train.add_argument("--out", type=Path, help="folder of the runs (default runs/RECIPE)")
+    train.add_argument("--out", type=Path, help="folder of the runs (default runs/RECIPE, or runs/systems)")
     train.set_defaults(run=_train)
+
+    systems = add("systems", help="list the systems that can be trained, with their parameters")
+    systems.add_argument(
+        "--trainable", action="store_true", help="only the names of those with a recipe of their own and no download"
+    )
+    systems.set_defaults(run=_systems)
 
     ablation = add("ablation", help="decide on held-out images which recipe is the default")
     ablation.add_argument("--out", type=Path, default=RUNS / "ablation", help="folder of the runs")
@@ -99,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
 
     bundle = add("bundle", help="calibrate, choose operating points on held-out images, and bundle")
     bundle.add_argument("--runs", type=Path, default=RUNS / DEFAULT, help="folder with runs of each network")
+    bundle.add_argument(
+        "--system", nargs="+", choices=SYSTEMS, metavar="NAME", default=list(ARCHITECTURES), help="networks to bundle"
+    )
     bundle.set_defaults(run=_bundle)
 
     evaluate = add("evaluate", help="open the test split once: metrics, predictions, figures")
@@ -106,6 +125,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--beside", type=Path, metavar="DIR", help="another bundle, to be reported beside this one")
     evaluate.add_argument("--masks", type=Path, help="lung masks that people drew, for the test images")
     evaluate.add_argument("--originals", type=Path, help="test images as they were published, before they were resized")
+    evaluate.add_argument(
+        "--systems",
+        type=Path,
+        nargs="?",
+        const=REPORTED,
+        metavar="DIR",
+        help=f"measure the trained systems of a folder instead, beside an evaluated bundle (default {REPORTED})",
+    )
     evaluate.set_defaults(run=_evaluate)
 
     cases = add("cases", help="write the case library of the teaching room from an evaluated bundle")
@@ -134,14 +161,21 @@ def _parser() -> argparse.ArgumentParser:
     publish = add("publish", help="upload networks, card and Space to the Hugging Face Hub")
     publish.add_argument("--repo", metavar="OWNER/NAME", help="repository of the networks")
     publish.add_argument("--space", metavar="OWNER/NAME", help="Space of the app")
-    publish.add_argument("--network", nargs="+", choices=ARCHITECTURES, help="networks to publish (default: all)")
+    publish.add_argument(
+        *("--system", "--network"),
+        dest="network",
+        nargs="+",
+        choices=SYSTEMS,
+        metavar="NAME",
+        help="networks to publish (default: all of the bundle)",
+    )
     publish.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
     publish.add_argument("--private", action="store_true", help="make a repository that is created private")
     publish.add_argument("--dry-run", action="store_true", help="list what would be uploaded, and upload nothing")
     publish.add_argument("--stage", type=Path, metavar="DIR", help="lay the files out in DIR instead of uploading them")
     publish.set_defaults(run=_publish)
 
-    compare = add("compare", help="write the tables of README.md")
+    compare = add("compare", help="write the tables of README.md, and table and figures of all systems")
     compare.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
     compare.add_argument(
         "--readme", type=Path, default=EMBEDDED.parent / "README.md", help="file with the marked tables"
@@ -185,19 +219,30 @@ def _train(options: argparse.Namespace) -> None:
     fields = dict(_override(item) for item in options.set)
     if "seed" in fields:
         raise RecipeError("Seeds are named by --seeds; received seed among the fields of --set. Move it there.")
-    chosen = recipe(options.recipe, **fields)
-    recipes = [dataclasses.replace(chosen, seed=seed) for seed in options.seeds]
+    names = {system: options.recipe or (system if system in RECIPES else DEFAULT) for system in options.system}
+    recipes = {system: [recipe(name, **fields, seed=seed) for seed in options.seeds] for system, name in names.items()}
     load_tensorflow()
     from training.runs import Study
     from training.views import uses_lungs
 
-    study = Study(options.data, options.lungs if uses_lungs(chosen) else None, options.teacher)
-    folder = options.out or RUNS / options.recipe
-    for seeded in recipes:
-        for network in options.network:
-            target = folder / network / f"seed-{seeded.seed}"
-            study.run(network, options.recipe, seeded, target, Console(stderr=True))
-            print(f"{network}: trained; weights and history are in {target}.")
+    lungs = any(uses_lungs(seeds[0]) for seeds in recipes.values())
+    study = Study(options.data, options.lungs if lungs else None, options.teacher, options.weights)
+    for number in range(len(options.seeds)):
+        for system, name in names.items():
+            seeded = recipes[system][number]
+            folder = options.out or (REPORTED if name in SYSTEMS else RUNS / name)
+            target = folder / system / f"seed-{seeded.seed}"
+            study.run(system, name, seeded, target, Console(stderr=True))
+            print(f"{system}: trained; weights and history are in {target}.")
+
+
+def _systems(options: argparse.Namespace) -> None:
+    from training.systems import needs_download, systems_table
+
+    if options.trainable:
+        print(*(name for name in REPORTS if not needs_download(name)))
+    else:
+        print(systems_table())
 
 
 def _ablation(options: argparse.Namespace) -> None:
@@ -215,12 +260,18 @@ def _bundle(options: argparse.Namespace) -> None:
     load_tensorflow()
     from training.bundling import make_bundle
 
-    make_bundle(options.runs, options.data, options.lungs, options.models)
+    make_bundle(options.runs, options.data, options.lungs, options.models, options.system)
     print(f"Wrote the networks and manifest.json to {options.models}.")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     load_tensorflow()
+    if options.systems:
+        from training.comparison import compare_systems
+        from training.systems import results_table
+
+        print(results_table(compare_systems(options.models, options.data, options.systems)))
+        return
     from training.compare import tables
     from training.draw import draw
     from training.evaluate import evaluate
@@ -242,8 +293,12 @@ def _cases(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from training.compare import insert_tables, tables
+    from training.compare import insert_tables, read_json, tables
 
+    if results := read_json(options.models / SYSTEMS_FILE):
+        from training.draw import draw_systems
+
+        draw_systems(results, options.models)
     content = tables(options.models)
     print("\n\n".join(content.values()))
     insert_tables(options.readme, content)

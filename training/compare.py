@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pneumo.bundle import ABLATION, SALIENCY, FolderFiles, read_manifest
+from pneumo.bundle import ABLATION, SALIENCY, SYSTEMS, FolderFiles, read_manifest
 from pneumo.bundle import METRICS as METRICS_FILE
 from pneumo.methods import METHODS as SALIENCY_METHODS
 from pneumo.report import DETAILS, METRICS, cells, percent, test_rows, title
 from training.errors import TrainingError
+from training.markdown import markdown_table, signed
+from training.systems import results_table as systems_results
 
 _MARK = "<!-- table:{name} -->\n"
 _END = "<!-- /table:{name} -->"
@@ -45,6 +47,8 @@ def tables(folder: Path) -> dict[str, str]:
     result |= {name: make(report[name]) for name, make in makers.items() if report.get(name)}
     if ablation := read_json(folder / ABLATION):
         result["ablation"] = ablation_table(ablation)
+    if systems := read_json(folder / SYSTEMS):
+        result["systems"] = systems_results(systems)
     for split, measured in (read_json(folder / SALIENCY) or {}).items():
         result[f"saliency_{split.replace(' ', '_')}"] = saliency_table(measured)
     return result
@@ -82,15 +86,10 @@ def _above_floor(manifest: dict[str, Any]) -> str:
     for name, entry in manifest["networks"].items():
         if difference := entry.get("test", {}).get("auc_above_floor"):
             low, high = difference["interval"]
-            parts.append(f"{title(name)} {_signed(difference['value'])} [{_signed(low)}, {_signed(high)}]")
+            parts.append(f"{title(name)} {signed(difference['value'])} [{signed(low)}, {signed(high)}]")
     if not parts:
         return ""
     return f"ROC AUC beyond that of the nearest neighbours, paired on the same patients: {', '.join(parts)}."
-
-
-def _signed(value: float) -> str:
-    """With its sign, but never minus zero."""
-    return f"{round(value, 3) + 0.0:+.3f}"
 
 
 def seeds_table(seeds: dict[str, Any]) -> str:
@@ -116,8 +115,8 @@ def stress_table(stress: dict[str, dict[str, Any]]) -> str:
 
     def cell(entry: dict[str, Any]) -> str:
         return (
-            f"{entry['auc']:.3f}; {_signed(-entry['loss_of_sensitivity'])} / "
-            f"{_signed(-entry['loss_of_specificity'])}; {entry['flips']}"
+            f"{entry['auc']:.3f}; {signed(-entry['loss_of_sensitivity'])} / "
+            f"{signed(-entry['loss_of_specificity'])}; {entry['flips']}"
         )
 
     rows = [(name, [cell(entries[network]) for network in names]) for name, entries in stress.items()]
@@ -272,12 +271,6 @@ def uncertain_words(uncertain: dict[str, Any]) -> str:
         f"{words}; on the others {percent(certain['value'])} of the decisions are right "
         f"(95 % interval {percent(low)} to {percent(high)})."
     )
-
-
-def markdown_table(titles: Collection[str], rows: Iterable[tuple[str, list[str]]]) -> str:
-    """A table in Markdown; each row is its title and its cells."""
-    lines = ["| | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join([name, *row])} |" for name, row in rows)])
 
 
 def insert_tables(readme: Path, content: dict[str, str]) -> None:

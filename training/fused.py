@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keras
-import tensorflow as tf
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -17,6 +16,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         """Normalise feature maps of shape (batch, rows, columns, filters)."""
         if not (training and self.trainable) or mask is not None or len(inputs.shape) != 4:
             return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
         )
@@ -29,12 +30,18 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 def fused(model: keras.Model) -> keras.Model:
-    """Copy a Functional model, its weights included, with every batch normalisation fused."""
+    """Copy a Functional model, its weights included, with every batch normalisation fused where TensorFlow runs it."""
 
     def copy(layer: keras.Layer) -> keras.Layer:
-        kind = FusedBatchNormalization if type(layer) is keras.layers.BatchNormalization else type(layer)
+        kind = type(layer)
+        if kind is keras.layers.BatchNormalization and keras.backend.backend() == "tensorflow":
+            kind = FusedBatchNormalization
         return kind.from_config(layer.get_config())
 
     twin = keras.models.clone_model(model, clone_function=copy)
     twin.set_weights(model.get_weights())
+    for layer in twin.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            # It keeps what it computes from its weights.
+            layer.finalize_state()
     return twin

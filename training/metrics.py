@@ -106,10 +106,24 @@ def auc_difference(
     dict
         `value` and `interval` (low, high), paired: both are measured on the same resamples of patients.
     """
+    return auc_differences(labels, {"first": first, "second": second}, patients, seed)["first"]["second"]
+
+
+def auc_differences(
+    labels: np.ndarray, answers: dict[str, np.ndarray], patients: np.ndarray, seed: int = 0
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """As `auc_difference`, of every pair of several classifiers: by name of the first, by name of a later one."""
     weights = np.vstack([np.ones(len(labels)), _patient_weights(patients, RESAMPLES, seed)])
-    differences = _auc(labels == 1, first, weights) - _auc(labels == 1, second, weights)
-    low, high = np.nanpercentile(differences[1:], [2.5, 97.5])
-    return {"value": float(differences[0]), "interval": [float(low), float(high)]}
+    areas = {name: _auc(labels == 1, answer, weights) for name, answer in answers.items()}
+    names = list(areas)
+    result: dict[str, dict[str, dict[str, Any]]] = {}
+    for place, first in enumerate(names):
+        result[first] = {}
+        for second in names[place + 1 :]:
+            differences = areas[first] - areas[second]
+            low, high = np.nanpercentile(differences[1:], [2.5, 97.5])
+            result[first][second] = {"value": float(differences[0]), "interval": [float(low), float(high)]}
+    return result
 
 
 def mean_auc(labels: np.ndarray, runs: list[np.ndarray], patients: np.ndarray, seed: int = 0) -> dict[str, Any]:

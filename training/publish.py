@@ -21,6 +21,7 @@ from pneumo.bundle import (
     METRICS,
     PREDICTIONS,
     SEGMENTER_RECORD,
+    SYSTEMS,
     FolderFiles,
     read_manifest,
     verified_path,
@@ -122,7 +123,9 @@ def plan_networks(folder: Path, repository: str, networks: list[str] | None = No
     source = FolderFiles(str(folder))
     files = {entry["file"]: verified_path(source, entry).read_bytes() for entry in weights(manifest)}
     reports = [folder / name for name in (METRICS, PREDICTIONS)]
-    reports += [path for path in (folder / ABLATION, folder / SEGMENTER_RECORD, folder / CASES) if path.exists()]
+    reports += [
+        path for path in (folder / name for name in (ABLATION, SEGMENTER_RECORD, CASES, SYSTEMS)) if path.exists()
+    ]
     for path in (*reports, *sorted((folder / "figures").glob("*.png"))):
         files[path.relative_to(folder).as_posix()] = _read(path)
     whole = manifest["together"] is not None

@@ -3,145 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pneumo.errors import UnknownNameError
-from pneumo.framing import FRAMINGS, SCALINGS
-from pneumo.zoo import FILTERS
 from training.augment import Augmentation
-from training.balance import STRATEGIES
-from training.errors import RecipeError
+from training.fields import Recipe
 
-OPTIMIZERS = ("rmsprop", "adam", "adamw", "nadam", "sgd")
-"""Optimizers of Keras that a recipe may name."""
 TEACHER = "efficientnet_lite0"
-"""The larger pretrained network that others may be distilled from; it is no network of the zoo and is not shipped."""
-SCHEDULES = ("plateau", "cosine")
-"""Schedules of the learning rate that a recipe may name."""
-_LARGEST_SEED = 2**32 - 1
-
-
-def _whole(value: Any, least: int = 1) -> bool:
-    return type(value) is int and value >= least
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _seed(value: Any) -> bool:
-    return _whole(value, 0) and value <= _LARGEST_SEED
-
-
-_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "input_size": ("a whole number of at least 1", _whole),
-    "filters": (
-        f"{len(FILTERS)} whole numbers of at least 1, such as {FILTERS}",
-        lambda value: isinstance(value, tuple) and len(value) == len(FILTERS) and all(map(_whole, value)),
-    ),
-    "framing": (f"one of {', '.join(FRAMINGS)}", lambda value: value in tuple(FRAMINGS)),
-    "scaling": (f"one of {', '.join(SCALINGS)}", lambda value: value in tuple(SCALINGS)),
-    "balance": (f"one of {', '.join(STRATEGIES)}", lambda value: value in tuple(STRATEGIES)),
-    "balance_seed": (f"a whole number from 0 to {_LARGEST_SEED}", _seed),
-    "augmentation": ("an Augmentation", lambda value: isinstance(value, Augmentation)),
-    "optimizer": (f"one of {', '.join(OPTIMIZERS)}", lambda value: value in OPTIMIZERS),
-    "learning_rate": ("a number above 0", lambda value: _number(value) and value > 0),
-    "weight_decay": ("a number of at least 0", lambda value: _number(value) and value >= 0),
-    "batch_size": ("a whole number of at least 1", _whole),
-    "epochs": ("a whole number of at least 1", _whole),
-    "schedule": (f"one of {', '.join(SCHEDULES)}", lambda value: value in SCHEDULES),
-    "average": ("a number of at least 0 and below 1", lambda value: _number(value) and 0 <= value < 1),
-    "distillation": ("a number of at least 0 and at most 1", lambda value: _number(value) and 0 <= value <= 1),
-    "plateau_patience": ("a whole number of at least 1", _whole),
-    "plateau_factor": ("a number above 0 and below 1", lambda value: _number(value) and 0 < value < 1),
-    "plateau_floor": ("a number of at least 0", lambda value: _number(value) and value >= 0),
-    "seed": (f"a whole number from 0 to {_LARGEST_SEED}", _seed),
-}
-"""What each field must be, in words and as a test."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """What every recipe states.
-
-    Attributes
-    ----------
-    input_size : int
-        Side of the network's input, in pixels.
-    filters : tuple of int
-        Filters of the five convolution blocks.
-    framing : str
-        What the network sees of a radiograph: one of `pneumo.framing.FRAMINGS`.
-    scaling : str
-        How its gray values are scaled: one of `pneumo.framing.SCALINGS`.
-    balance : str
-        Strategy of `training.balance` for the training images.
-    balance_seed : int
-        Seed of that strategy.
-    augmentation : Augmentation
-        Random transforms of the training images.
-    optimizer : str
-        Name of a Keras optimizer.
-    learning_rate : float
-        Rate at the start; with the cosine schedule, at the end of the warm-up.
-    weight_decay : float
-        Of AdamW.
-    batch_size : int
-        Images a step.
-    epochs : int
-        Passes over the balanced training images.
-    schedule : str
-        "plateau" lowers the rate where validation stands still; "cosine" warms up over a tenth of the steps
-        and then lowers it to a hundredth.
-    average : float
-        Momentum of a moving average of the weights over the steps (Polyak and Juditsky, SIAM J. Control Optim.
-        30, 1992). Above 0, the average after the last epoch is kept; at 0, the best epoch.
-    distillation : float
-        Weight of the teacher's answers in the labels, 0 to 1 (Hinton et al., arXiv 1503.02531, 2015); 0 for none.
-    plateau_patience : int
-        Epochs without a better validation accuracy after which the rate is lowered.
-    plateau_factor : float
-        What the rate is then multiplied by.
-    plateau_floor : float
-        Rate below which it is not lowered.
-    seed : int
-        Seed of weights, dropout, order of images and transforms.
-
-    Raises
-    ------
-    RecipeError
-        If a field has a value that no training can use.
-    """
-
-    input_size: int = 150
-    filters: tuple[int, ...] = FILTERS
-    framing: str = "squashed"
-    scaling: str = "unit"
-    balance: str = "none"
-    balance_seed: int = 42
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    optimizer: str = "rmsprop"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    batch_size: int = 32
-    epochs: int = 12
-    schedule: str = "plateau"
-    average: float = 0.0
-    distillation: float = 0.0
-    plateau_patience: int = 2
-    plateau_factor: float = 0.3
-    plateau_floor: float = 1e-6
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        for name, (rule, holds) in _RULES.items():
-            value = getattr(self, name)
-            if not holds(value):
-                raise RecipeError(f"The field {name} of a recipe must be {rule}; received {value!r}.")
+"""The larger pretrained network that others may be distilled from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +69,7 @@ class Robust(Recipe):
 class Teaching(Robust):
     """The robust recipe for the teacher, EfficientNet-Lite0 with ImageNet weights, fine-tuned for a few epochs."""
 
+    filters: tuple[int, ...] = ()
     learning_rate: float = 5e-4
     epochs: int = 5
 
@@ -210,11 +81,295 @@ class Distilled(Robust):
     distillation: float = 0.5
 
 
+def _shaken() -> Augmentation:
+    return Augmentation(rotation=15.0, shift=0.2, brighten=1.5, zoom=0.2, flip=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Recipe):
+    """What the reports have in common: the whole image, squashed, its values from 0 to 1; a constant rate."""
+
+    filters: tuple[int, ...] = ()
+    optimizer: str = "adam"
+    schedule: str = "constant"
+    epochs: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dense6432(Report):
+    """Of dense_64_32.
+
+    Expect a test AUC of 0.92, an accuracy of 0.79 at one half, and half a minute on 2 cores.
+    """
+
+    input_size: int = 128
+    optimizer: str = "sgd"
+    learning_rate: float = 1e-2
+    batch_size: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CnnSmall(Dense6432):
+    """Of cnn_small.
+
+    Expect a test AUC of 0.91, an accuracy of 0.79 at one half, and 5 minutes on 2 cores.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CnnDropout(Report):
+    """Of cnn_dropout.
+
+    Expect a test AUC of 0.92, an accuracy of 0.79 at one half, and 5 minutes on 2 cores.
+    """
+
+    input_size: int = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CnnDropoutL2(CnnDropout):
+    """Of cnn_dropout_l2.
+
+    Expect a test AUC of 0.90, an accuracy of 0.76 at one half, and 5 minutes on 2 cores.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CnnDeep(CnnDropout):
+    """Of cnn_deep.
+
+    Expect a test AUC of 0.91, an accuracy of 0.78 at one half, and 7 minutes on 2 cores.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CnnL1L2(CnnDropout):
+    """Of cnn_l1_l2. The penalties outweigh the loss: it calls everything pneumonia.
+
+    Expect a test AUC of 0.50, an accuracy of 0.62 at one half, and 5 minutes on 2 cores.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vgg19Frozen(Report):
+    """Of vgg19_frozen; not trained here."""
+
+    input_size: int = 64
+    optimizer: str = "rmsprop"
+    learning_rate: float = 2e-5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dense328(Report):
+    """Of dense_32_8.
+
+    Expect a test AUC of 0.91, an accuracy of 0.78 at one half, and 2 minutes on 2 cores.
+    """
+
+    input_size: int = 64
+    optimizer: str = "rmsprop"
+    balance: str = "oversample"
+    epochs: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dense328L2(Dense328):
+    """Of dense_32_8_l2. In some trainings its last units die, and it calls everything pneumonia.
+
+    Expect a test AUC of 0.50, an accuracy of 0.62 at one half, and 2 minutes on 2 cores.
+    """
+
+    folds: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cnn64(Dense328):
+    """Of cnn_64.
+
+    Expect a test AUC of 0.90, an accuracy of 0.73 at one half, and 7 minutes on 2 cores.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cnn64Augmented(Cnn64):
+    """Of cnn_64_augmented.
+
+    Expect a test AUC of 0.77, an accuracy of 0.67 at one half, and a minute on 2 cores.
+    """
+
+    balance: str = "batches"
+    augmentation: Augmentation = field(default_factory=_shaken)
+    learning_rate: float = 1e-2
+    early_stopping: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resnet50Frozen(Cnn64Augmented):
+    """Of resnet50_frozen; not trained here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CnnSingle(Report):
+    """Of cnn_single.
+
+    Expect a test AUC of 0.93, an accuracy of 0.73 at one half, and half a minute on 2 cores.
+    """
+
+    epochs: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CnnTwo(Report):
+    """Of cnn_two.
+
+    Expect a test AUC of 0.89, an accuracy of 0.74 at one half, and 6 minutes on 2 cores.
+    """
+
+    early_stopping: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CnnBn(Report):
+    """Of cnn_bn.
+
+    Expect a test AUC of 0.91, an accuracy of 0.68 at one half, and 9 minutes on 2 cores.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CnnBnDeep(Report):
+    """Of cnn_bn_deep.
+
+    Expect a test AUC of 0.92, an accuracy of 0.71 at one half, and 12 minutes on 2 cores.
+    """
+
+    schedule: str = "plateau"
+    plateau_factor: float = 0.5
+    plateau_patience: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vgg16512(Report):
+    """Of vgg16_512; not trained here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vgg16256128(Report):
+    """Of vgg16_256_128; not trained here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vgg16512256128(Report):
+    """Of vgg16_512_256_128; not trained here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EfficientNetB0(Report):
+    """Of efficientnet_b0, which scales by itself; not trained here."""
+
+    input_size: int = 224
+    scaling: str = "byte"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseNet121(Report):
+    """Of densenet121; not trained here."""
+
+    input_size: int = 224
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheXNet(DenseNet121):
+    """Of chexnet; not trained here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MobileNet(DenseNet121):
+    """Of mobilenet; not trained here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResNet152V2(DenseNet121):
+    """Of resnet152v2; not trained here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomCnn(Report):
+    """Of custom_cnn.
+
+    Expect a test AUC of 0.93, an accuracy of 0.88 at one half, and 20 minutes on 2 cores.
+    """
+
+    input_size: int = 224
+    balance: str = "class_weights"
+    augmentation: Augmentation = field(
+        default_factory=lambda: Augmentation(rotation=30.0, zoom=0.2, shift=0.1, flip=True)
+    )
+    epochs: int = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EfficientNetLite0(Recipe):
+    """Of efficientnet_lite0, no report's: whole images at their true aspect, each standardised; fine-tuned.
+
+    Expect a test AUC of 0.97, an accuracy of 0.83 at one half, and 11 minutes on 2 cores.
+    """
+
+    input_size: int = 224
+    filters: tuple[int, ...] = ()
+    framing: str = "whole"
+    scaling: str = "standard"
+    augmentation: Augmentation = field(
+        default_factory=lambda: Augmentation(
+            rotation=10.0, zoom=0.1, shift=0.05, flip=True, aspect=1.2, gamma=1.5, contrast=1.5, blur=1.0
+        )
+    )
+    optimizer: str = "adam"
+    learning_rate: float = 5e-4
+    schedule: str = "cosine"
+    average: float = 0.99
+    epochs: int = 4
+
+
+REPORTS: dict[str, type[Recipe]] = {
+    "dense_64_32": Dense6432,
+    "cnn_small": CnnSmall,
+    "cnn_dropout": CnnDropout,
+    "cnn_dropout_l2": CnnDropoutL2,
+    "cnn_deep": CnnDeep,
+    "cnn_l1_l2": CnnL1L2,
+    "vgg19_frozen": Vgg19Frozen,
+    "dense_32_8": Dense328,
+    "dense_32_8_l2": Dense328L2,
+    "cnn_64": Cnn64,
+    "cnn_64_augmented": Cnn64Augmented,
+    "resnet50_frozen": Resnet50Frozen,
+    "cnn_single": CnnSingle,
+    "cnn_two": CnnTwo,
+    "cnn_bn": CnnBn,
+    "cnn_bn_deep": CnnBnDeep,
+    "vgg16_512": Vgg16512,
+    "vgg16_256_128": Vgg16256128,
+    "vgg16_512_256_128": Vgg16512256128,
+    "efficientnet_b0": EfficientNetB0,
+    "densenet121": DenseNet121,
+    "chexnet": CheXNet,
+    "mobilenet": MobileNet,
+    "resnet152v2": ResNet152V2,
+    "custom_cnn": CustomCnn,
+    "efficientnet_lite0": EfficientNetLite0,
+}
+"""Recipes of systems, by the name of their system.
+
+What a report does not say is Keras's default, and ten epochs. As with all recipes that average no weights, the epoch
+with the best validation AUC is kept.
+"""
 RECIPES: dict[str, type[Recipe]] = {
     "reference": Reference,
     "robust": Robust,
     "teaching": Teaching,
     "distilled": Distilled,
+    **REPORTS,
 }
 """All recipes by name."""
 DEFAULT = "robust"
@@ -222,7 +377,7 @@ DEFAULT = "robust"
 
 
 def recipe(name: str, **overrides: Any) -> Recipe:
-    """Make a recipe, with some of its fields replaced.
+    """Make a recipe, with some of its fields replaced; those of its augmentation are named `augmentation.FIELD`.
 
     Raises
     ------
@@ -234,6 +389,13 @@ def recipe(name: str, **overrides: Any) -> Recipe:
     if name not in RECIPES:
         raise UnknownNameError(f"A recipe must be one of {', '.join(RECIPES)}; received {name!r}.")
     known = {item.name for item in dataclasses.fields(RECIPES[name])}
-    for unknown in overrides.keys() - known:
-        raise UnknownNameError(f"A field of a recipe must be one of {', '.join(sorted(known))}; received {unknown!r}.")
-    return RECIPES[name](**overrides)
+    nested = {f"augmentation.{item.name}" for item in dataclasses.fields(Augmentation)}
+    for unknown in overrides.keys() - known - nested:
+        raise UnknownNameError(
+            f"A field of a recipe must be one of {', '.join(sorted(known | nested))}; received {unknown!r}."
+        )
+    made = RECIPES[name](**{key: value for key, value in overrides.items() if key in known})
+    transforms = {key.partition(".")[2]: value for key, value in overrides.items() if key in nested}
+    if not transforms:
+        return made
+    return dataclasses.replace(made, augmentation=dataclasses.replace(made.augmentation, **transforms))

@@ -15,23 +15,26 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from pneumo.bundle import SEGMENTER
 from pneumo.framing import scale_gray
 from pneumo.lungs import Segmenter
+from training.balance import class_weights
 from training.batteries import SHORTCUTS, STRESSES, shortcut, stressed
 from training.dataset import HELD_OUT as HELD_OUT_SPLITS
 from training.dataset import open_dataset
+from training.devices import forward, uses_tensorflow
 from training.errors import TrainingError
+from training.fields import Recipe
 from training.fit import HELD_OUT, KEPT, RUN, Teacher, kept_epoch, train
-from training.recipes import TEACHER, Recipe
+from training.recipes import TEACHER
 from training.segment import load_segmenter
 from training.views import Views, held_out_images, load_views, training_images, uses_lungs
 
-_LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "opencv-python-headless", "pillow", "imbalanced-learn")
+_LIBRARIES = ("keras", "numpy", "opencv-python-headless", "pillow", "imbalanced-learn")
 
 
 class Study:
@@ -45,6 +48,8 @@ class Study:
         Folder of the trained segmenter; None if no recipe needs to know where the lungs are.
     teacher : Path or None
         Folder of the teacher's run; None if no recipe distils.
+    weights : Path or None
+        File of the weights of a pretrained base; None for those that `training.pretrained` finds.
 
     Raises
     ------
@@ -54,11 +59,14 @@ class Study:
         If there is no trained segmenter in the folder.
     """
 
-    def __init__(self, manifest: Path, segmenter: Path | None, teacher: Path | None = None) -> None:
+    def __init__(
+        self, manifest: Path, segmenter: Path | None, teacher: Path | None = None, weights: Path | None = None
+    ) -> None:
         self.dataset, source = open_dataset(manifest)
         self._finder = Segmenter(load_segmenter(segmenter)) if segmenter else None
         self._segmenter = hashlib.sha256((segmenter / SEGMENTER).read_bytes()).hexdigest() if segmenter else None
         self._teacher = teacher
+        self._weights = weights
         self.training = load_views(source, self.dataset.split("train"), self._finder)
         self.held_out = load_views(source, self.dataset.held_out(), self._finder)
 
@@ -91,7 +99,8 @@ class Study:
         training, validation = training_images(self.training, recipe), held_out_images(self.held_out, recipe)
         keras.backend.clear_session()
         teacher = self._load_teacher(recipe) if recipe.distillation else None
-        history = train(network, recipe, training, validation, folder, console, teacher)
+        folds = self._cross_validate(network, recipe, folder, console)
+        history = train(network, recipe, training, validation, folder, console, teacher, self._weights)
         answers = self._ask(keras.saving.load_model(folder / KEPT, compile=False), recipe)
         np.savez_compressed(folder / HELD_OUT, allow_pickle=False, **answers)
         scored = held_out_scores(self.held_out, answers)
@@ -107,10 +116,34 @@ class Study:
             "minutes": round(sum(row["seconds"] for row in history) / 60, 1),
             "kept": kept_epoch(history, recipe.average),
             "held_out": scored,
-            "libraries": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+            "cross_validation": folds,
+            "class_weights": class_weights(training.labels) if recipe.balance == "class_weights" else None,
+            "libraries": _versions(),
             "commit": commit,
         }
         (folder / RUN).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    def _cross_validate(
+        self, network: str, recipe: Recipe, folder: Path, console: Console | None
+    ) -> dict[str, Any] | None:
+        """Train on all folds of the training images but one, for each; accuracy at one half on the one left out."""
+        if not recipe.folds:
+            return None
+        patients = np.array([image.patient for image in self.training.images])
+        accuracies = []
+        for number, (rows, left_out) in enumerate(folds_of(recipe, self.training.labels, patients), start=1):
+            parts = self.training.chosen(rows), self.training.chosen(left_out)
+            images = training_images(parts[0], recipe), held_out_images(parts[1], recipe)
+            keras.backend.clear_session()
+            history = train(network, recipe, *images, folder / f"fold-{number}", console, weights=self._weights)
+            accuracies.append(kept_epoch(history, recipe.average)["val_accuracy"])
+        return {
+            "folds": recipe.folds,
+            "grouped": recipe.grouped,
+            "accuracies": accuracies,
+            "mean": float(np.mean(accuracies)),
+            "sd": float(np.std(accuracies, ddof=1)),
+        }
 
     def _load_teacher(self, recipe: Recipe) -> Teacher:
         try:
@@ -134,10 +167,8 @@ class Study:
                     f"A teacher must see what its pupil sees; its {name} is {taught[name]}, that of the recipe "
                     f"{getattr(recipe, name)}. Train it with the same."
                 )
-        signature = [tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)]
-        answer = tf.function(lambda inputs: model(inputs, training=False), input_signature=signature)
         digest = hashlib.sha256((self._teacher / KEPT).read_bytes()).hexdigest()
-        return Teacher(lambda inputs: answer(inputs).numpy(), digest)
+        return Teacher(forward(model), digest)
 
     @lru_cache(maxsize=1)  # noqa: B019 - a study lives as long as its process
     def _shown(self, framing: str, size: int) -> dict[str, np.ndarray]:
@@ -146,9 +177,34 @@ class Study:
     def _ask(self, model: keras.Model, recipe: Recipe) -> dict[str, np.ndarray]:
         answers = {}
         for title, pixels in self._shown(recipe.framing, recipe.input_size).items():
-            inputs = scale_gray(pixels, recipe.scaling)
+            inputs = scale_gray(pixels, recipe.scaling, model.inputs[0].shape[-1])
             answers[title] = model.predict(inputs, batch_size=128, verbose=0)[:, 0].astype(np.float64)
         return answers
+
+
+def folds_of(recipe: Recipe, labels: np.ndarray, patients: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to train on and rows left out, of each fold of a recipe, with the classes in equal shares.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        With at least two folds. If they are grouped, no patient is on both sides.
+    labels, patients : numpy.ndarray of shape (n,)
+
+    Raises
+    ------
+    TrainingError
+        If a class has fewer images, or patients, than there are folds.
+    """
+    kind = StratifiedGroupKFold if recipe.grouped else StratifiedKFold
+    fewest = min(len(set(patients[labels == label])) if recipe.grouped else (labels == label).sum() for label in (0, 1))
+    if fewest < recipe.folds:
+        raise TrainingError(
+            f"Each class must have at least as many {'patients' if recipe.grouped else 'images'} as there are folds, "
+            f"{recipe.folds}; one has {fewest}. Set fewer folds."
+        )
+    splitter = kind(recipe.folds, shuffle=True, random_state=recipe.seed)
+    return list(splitter.split(np.zeros(len(labels)), labels, patients if recipe.grouped else None))
 
 
 def held_out_scores(views: Views, answers: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -179,6 +235,11 @@ def held_out_scores(views: Views, answers: dict[str, np.ndarray]) -> dict[str, A
         total += float(np.mean(wanted)) - (blind or 0.0) / 10
         result[split] = {"clean": clean, "stressed": worst, "alone": alone, "blind": blind}
     return {"score": total / len(HELD_OUT_SPLITS), **result}
+
+
+def _versions() -> dict[str, str]:
+    backend = ("tensorflow-cpu",) if uses_tensorflow() else ("jax", "jaxlib")
+    return {"python": platform.python_version()} | {name: version(name) for name in (*backend, *_LIBRARIES)}
 
 
 @cache

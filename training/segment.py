@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 from rich.console import Console
 
@@ -24,6 +23,7 @@ from pneumo.lungs import Segmenter
 from pneumo.zoo import SEGMENTER_FILTERS, build_segmenter
 from training.augment import Augmentation
 from training.dataset import Image, load_rasters, open_dataset
+from training.devices import be_deterministic, stream
 from training.errors import DataError, TrainingError
 
 
@@ -176,8 +176,7 @@ def train_segmenter(manifest: Path, masks: Path, folder: Path, recipe: Segmenter
     """
     started = time.monotonic()
     dataset, source = open_dataset(manifest)
-    keras.utils.set_random_seed(recipe.seed)
-    tf.config.experimental.enable_op_determinism()
+    be_deterministic(recipe.seed)
     pairs: dict[str, tuple[list[Image], np.ndarray, np.ndarray]] = {}
     for name, images in (("train", dataset.split("train")), ("held out", dataset.held_out())):
         drawn = read_masks(masks, images)
@@ -257,8 +256,7 @@ def _fit(
     for index, (raster, mask) in enumerate(zip(rasters, truth, strict=True)):
         stack[index, ..., 0] = cv2.resize(raster, size, interpolation=cv2.INTER_AREA)
         stack[index, ..., 1] = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA)
-    spec = tf.TensorSpec((None, *size, 1), tf.float32)
-    stream = tf.data.Dataset.from_generator(lambda: _batches(stack, recipe), output_signature=(spec, spec)).prefetch(4)
+    shown = stream(lambda: _batches(stack, recipe), ahead=4)
     callbacks = []
     if console:
         callbacks.append(
@@ -269,7 +267,7 @@ def _fit(
             )
         )
     # At its end `fit` puts the averaged weights in place.
-    model.fit(stream, steps_per_epoch=steps, epochs=recipe.epochs, callbacks=callbacks, shuffle=False, verbose=0)
+    model.fit(shown, steps_per_epoch=steps, epochs=recipe.epochs, callbacks=callbacks, shuffle=False, verbose=0)
     return model
 
 

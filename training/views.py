@@ -11,8 +11,8 @@ import numpy as np
 from pneumo.framing import Prepared, beyond, cut, frame, needs_lungs, show
 from pneumo.lungs import Lungs, Segmenter, lungs_of
 from training.dataset import Image, load_rasters
+from training.fields import Recipe
 from training.fit import Images
-from training.recipes import Recipe
 from training.sources import Source
 
 SURROUNDINGS = 0.15

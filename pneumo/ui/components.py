@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
 from pydantic import TypeAdapter
 
+from pneumo.ui import uploads
+
 # The methods are set on instances, because Gradio writes a .pyi file beside every module that subclasses a component.
 
 
 def radiograph_file(**options: Any) -> gr.File:
-    """A file input that arrives as (name, bytes), read once and kept by nobody."""
+    """A file input that arrives as (name, bytes), or None, read once and kept by nobody."""
     component = gr.File(**options)
-    component.preprocess = _name_and_bytes  # type: ignore[method-assign, assignment]
+    component.preprocess = _take  # type: ignore[method-assign, assignment]
+    return component
+
+
+def radiograph_files(**options: Any) -> gr.File:
+    """An input of one or several files that arrive as a list of (name, bytes), read once and kept by nobody."""
+    component = gr.File(file_count="multiple", **options)
+    component.preprocess = lambda payload: uploads.take_all(payload or [])  # type: ignore[method-assign, assignment, arg-type, return-value]
     return component
 
 
@@ -45,11 +53,5 @@ def fill_in_defaults(page: gr.Blocks) -> None:
     page.validate_inputs = fill_in  # type: ignore[method-assign]
 
 
-def _name_and_bytes(payload: FileData | None) -> tuple[str, bytes] | None:
-    if payload is None:
-        return None
-    path = Path(payload.path)
-    try:
-        return Path(payload.orig_name or path.name).name, path.read_bytes()
-    except FileNotFoundError as error:
-        raise gr.Error("The upload expired while it waited. Add it again.", print_exception=False) from error
+def _take(payload: FileData | None) -> tuple[str, bytes] | None:
+    return uploads.take(payload) if payload else None

@@ -11,7 +11,7 @@ import gradio as gr
 
 from pneumo.examination import DISCLAIMER
 from pneumo.radiograph import MAX_BYTES
-from pneumo.ui import sessions, teach, theme
+from pneumo.ui import sessions, teach, theme, uploads
 from pneumo.ui.components import fill_in_defaults
 from pneumo.ui.numbers import build_numbers_tab
 from pneumo.ui.read import UPLOAD_LIFETIME, build_read_tab
@@ -65,6 +65,7 @@ def launch(**options: Any) -> None:
     """
     service = ExaminationService()
     page = build_interface(service)
+    uploads.keep_apart()
     service.start()
     # A port that is named is the only one tried; Gradio itself would take the next free one.
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
@@ -12,18 +13,19 @@ import numpy as np
 from pneumo.bundle import OPERATING_POINTS
 from pneumo.cover import BRUSH, painted
 from pneumo.errors import BundleError, PneumoError
-from pneumo.examination import DECIDED, HOTTEST
+from pneumo.examination import DECIDED, HOTTEST, Examination
+from pneumo.intake import is_batch, sources_of_uploads
 from pneumo.methods import DEFAULT_METHOD, METHODS
-from pneumo.radiograph import MAX_BYTES, MAX_PIXELS, MIN_SIDE, read_radiograph
+from pneumo.radiograph import KINDS, MAX_BYTES, MAX_PIXELS, MIN_SIDE, Radiograph, read_radiograph
 from pneumo.records import ExaminationRecord
-from pneumo.ui import sessions, views
-from pneumo.ui.components import bounded_slider, radiograph_file, typed_json
+from pneumo.ui import batch, sessions, views
+from pneumo.ui.components import bounded_slider, radiograph_file, radiograph_files, typed_json
 from pneumo.ui.examples import load_examples
 from pneumo.ui.service import ExaminationService
 from pneumo.zoo import CLASS_NAMES
 
 UPLOAD_LIFETIME = 60
-"""Seconds after which an upload's temporary file is deleted; it is looked for as often."""
+"""Seconds after which an upload's temporary file is deleted if it was never read; it is looked for as often."""
 
 # Examinations of the page and of the API wait in one line.
 _QUEUE = "examine"
@@ -96,9 +98,9 @@ document.addEventListener("stroke-refused", () => strokes.pop());
 
 _REFUSED = 'watch("value", () => document.dispatchEvent(new Event("stroke-refused")));'
 
-Kept = tuple[bytes, str, str, str]
-"""The radiograph on show: its bytes, its name, what is known of it, and what of it is covered: one of
-`pneumo.examination.COVERS`, or strokes as JSON."""
+Kept = tuple[Radiograph, str, str]
+"""The radiograph on show, what is known of it, and what of it is covered: one of `pneumo.examination.COVERS`, or
+strokes as JSON. Of a DICOM file nothing else is kept."""
 
 
 def build_read_tab(service: ExaminationService) -> None:
@@ -106,32 +108,53 @@ def build_read_tab(service: ExaminationService) -> None:
     examples = load_examples()
 
     def read(kept: Kept, choice: str, percent: float, method: str, target: str) -> tuple[str, str, Kept | tuple[()]]:
-        data, name, truth, cover = kept
+        radiograph, truth, cover = kept
         # Nothing to be decided anew; None is what a forgotten session has.
         left: Kept | tuple[()] = ()
         try:
             point = percent / 100 if choice == "custom" else choice
-            region = strokes_region(data, name, cover) if cover.startswith("[") else cover
-            examination = service.examine(data, name, point, method=method, target=target, cover=region)
+            region = strokes_region(radiograph, cover) if cover.startswith("[") else cover
+            examination = service.examine(radiograph, point, method=method, target=target, cover=region)
             view, left = views.examination_view(examination, truth), kept
             if cover and not examination.coverings:
                 gr.Warning("Nothing was covered: no lungs were found, or no map has heat in them.")
         except BundleError as error:
             view = views.refusal_view("The networks could not be loaded.", str(error))
         except PneumoError as error:
-            view = views.refusal_view("This file was not read.", str(error))
+            view = not_read(error)
         return view.verdict, view.cards, left
 
-    def read_upload(upload: tuple[str, bytes] | None, *chosen: Any) -> tuple:
-        if upload is None:
-            return views.empty_view().verdict, views.empty_view().cards, (), "", None
-        name, data = upload
+    def read_upload(uploads: list[tuple[str, bytes]], *chosen: Any) -> Iterator[tuple]:
         # The upload's place is emptied again, ready for the next one.
-        return *read((data, name, "", ""), *chosen), "", None
+        if is_batch(uploads):
+            for view in read_batch(uploads, *chosen):
+                yield view.verdict, view.cards, (), "", None
+            return
+        try:
+            for name, data in uploads:
+                yield *read((read_radiograph(data, name), "", ""), *chosen), "", None
+        except PneumoError as error:
+            yield not_read(error).verdict, not_read(error).cards, (), "", None
+
+    def read_batch(
+        uploads: list[tuple[str, bytes]], choice: str, percent: float, method: str, target: str
+    ) -> Iterator[views.View]:
+        point = percent / 100 if choice == "custom" else choice
+        total = sum(1 for _ in sources_of_uploads(uploads))
+
+        def examine(radiograph: Radiograph) -> Examination:
+            return service.examine(radiograph, point, method=method, target=target)
+
+        yield batch.batch_view([], total, point)
+        try:
+            for rows in batch.examine_all(sources_of_uploads(uploads), examine):
+                yield batch.batch_view(rows, total, point)
+        except BundleError as error:
+            yield views.refusal_view("The networks could not be loaded.", str(error))
 
     def read_example(choice: str, percent: float, method: str, target: str, event: gr.EventData) -> tuple:
         example = examples[int(event.index)]
-        kept = (example.path.read_bytes(), example.file, example.label, "")
+        kept = (read_radiograph(example.path), example.label, "")
         return *read(kept, choice, percent, method, target), ""
 
     def read_again(kept: Kept | tuple[()] | None, verdict: str, *chosen: Any) -> tuple:
@@ -143,7 +166,7 @@ def build_read_tab(service: ExaminationService) -> None:
 
     def cover(region: str) -> Any:
         def read_covered(kept: Kept | tuple[()] | None, verdict: str, *chosen: Any) -> tuple:
-            return read_again((*kept[:3], region) if kept else kept, verdict, *chosen)
+            return read_again((*kept[:2], region) if kept else kept, verdict, *chosen)
 
         return read_covered
 
@@ -159,7 +182,7 @@ def build_read_tab(service: ExaminationService) -> None:
         strokes = str(event.strokes)
         if kept:
             try:
-                strokes_region(kept[0], kept[1], strokes)
+                strokes_region(kept[0], strokes)
             except PneumoError as error:
                 # What was painted is refused; the radiograph and its answer stay.
                 gr.Warning(str(error))
@@ -171,7 +194,7 @@ def build_read_tab(service: ExaminationService) -> None:
             return '<p class="side-note">Choose an example, or add a chest X-ray, first.</p>'
         try:
             point = percent / 100 if choice == "custom" else choice
-            return views.sanity_view(*service.sanity(kept[0], kept[1], point, method, target))
+            return views.sanity_view(service.sanity(kept[0], point, method, target), kept[0])
         except PneumoError as error:
             return f'<p class="side-note">{escape(str(error))}</p>'
 
@@ -182,28 +205,28 @@ def build_read_tab(service: ExaminationService) -> None:
         target: str = DECIDED,
         cover: str = "",
     ) -> ExaminationRecord:
-        """Read one chest X-ray (JPEG or PNG) with the three networks, at an operating point: balanced, screening, or
-        a number between 0 and 1. Each decision, or the class named as target, is explained by a saliency method; with
-        cover, the networks are asked again with the hottest zone of each map, or a lung zone, covered."""
+        """Read one chest X-ray (JPEG, PNG or DICOM) with the three networks, at an operating point: balanced,
+        screening, or a number between 0 and 1. Each decision, or the class named as target, is explained by a saliency
+        method; with cover, the networks are asked again with the hottest zone of each map, or a lung zone, covered."""
         if radiograph is None:
-            raise gr.Error(
-                "A radiograph must be given; received none. Upload a JPEG or PNG file.", print_exception=False
-            )
+            raise gr.Error("A radiograph must be given; received none. Upload a file of it.", print_exception=False)
         name, data = radiograph
         try:
-            return service.examine(data, name, operating_point, method=method, target=target, cover=cover).record()
+            read = read_radiograph(data, name)
+            return service.examine(read, operating_point, method=method, target=target, cover=cover).record()
         except PneumoError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=260):
-            upload = radiograph_file(label="Chest X-ray: drop, choose or paste", elem_id="upload", height=150)
+            upload = radiograph_files(label="Chest X-rays: drop, choose or paste", elem_id="upload", height=150)
             gr.HTML(
-                f'<p class="side-note">JPEG or PNG, {MIN_SIDE} pixels to {MAX_PIXELS // 10**6} megapixels, at most '
-                f"{MAX_BYTES // 2**20} MiB. The upload's file is deleted within {2 * UPLOAD_LIFETIME // 60} "
-                "minutes. The radiograph stays in the server's memory, for another operating point to be tried, until "
-                f"this page is closed or unused for {sessions.LIFETIME // 60} minutes. Nothing else of it is kept. "
-                "Upload nothing that names a patient.</p>"
+                f'<p class="side-note">{KINDS}, one or several, or a ZIP archive of them; {MIN_SIDE} pixels to '
+                f"{MAX_PIXELS // 10**6} megapixels, at most "
+                f"{MAX_BYTES // 2**20} MiB. The upload's file is deleted once it is read; of a DICOM file only the "
+                "picture and its kind are kept. The radiograph stays in the server's memory, for another operating "
+                f"point to be tried, until this page is closed or unused for {sessions.LIFETIME // 60} minutes. "
+                "Nothing else of it is kept. Upload no picture in which a patient's name is written.</p>"
             )
             chooser = gr.HTML(views.example_buttons(examples), js_on_load=_CHOOSE, elem_id="examples")
         with gr.Column(scale=4, min_width=300, elem_id="answer"):
@@ -230,7 +253,7 @@ def build_read_tab(service: ExaminationService) -> None:
                 gr.HTML(views.paint_switch())
                 uncover = gr.Button("Uncover", size="sm", elem_id="uncover")
             gr.HTML(views.toolbar())
-            cards = gr.HTML(views.empty_view().cards, elem_id="cards", js_on_load=_PAINT)
+            cards = gr.HTML(views.empty_view().cards, elem_id="cards", js_on_load=_PAINT + batch.SORT)
             gr.HTML(views.reading_notes())
             with gr.Accordion("Sanity check: would networks with random weights show the same?", open=False):
                 compare = gr.Button("Explain this radiograph by untrained networks", size="sm", elem_id="compare")
@@ -242,7 +265,9 @@ def build_read_tab(service: ExaminationService) -> None:
     shared: dict[str, Any] = {"concurrency_id": _QUEUE, "concurrency_limit": 1, "show_progress": "minimal"}
     private: dict[str, Any] = {**shared, "api_visibility": "private"}
     chosen, shown = [choice, percent, method, target], [verdict, cards, kept]
-    upload.upload(read_upload, [upload, *chosen], [*shown, untrained, upload], **private)
+    # Several files take long; examinations of others come in between.
+    aside = {**private, "concurrency_id": "uploads", "concurrency_limit": 4}
+    upload.upload(read_upload, [upload, *chosen], [*shown, untrained, upload], **aside)
     chooser.click(read_example, chosen, [*shown, untrained], **private)
     again, latest = [kept, verdict, *chosen], {**private, "trigger_mode": "always_last"}
     changes = [choice.input, percent.change, method.input, target.input]
@@ -265,15 +290,19 @@ def build_read_tab(service: ExaminationService) -> None:
     gr.Button(visible=False).click(examine, api_inputs, api_output, api_name="examine", **shared)
 
 
-def strokes_region(data: bytes, name: str, strokes: str) -> np.ndarray:
-    """The region that strokes, as the page sends them, cover on an uploaded radiograph.
+def not_read(error: PneumoError) -> views.View:
+    """Why a file was refused."""
+    return views.refusal_view("This file was not read.", str(error))
+
+
+def strokes_region(radiograph: Radiograph, strokes: str) -> np.ndarray:
+    """The region that strokes, as the page sends them, cover on a radiograph.
 
     Raises
     ------
     UnknownNameError
         If they are no strokes.
     """
-    radiograph = read_radiograph(data, name)
     try:
         points = json.loads(strokes)
     except json.JSONDecodeError:

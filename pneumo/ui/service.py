@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pneumo.backend import uncollected
 from pneumo.bundle import (
     METRICS,
     OPERATING_POINTS,
@@ -68,14 +69,13 @@ class ExaminationService:
         return await asyncio.shield(asyncio.wrap_future(self._current()))
 
     def examine(
-        self, data: bytes, name: str, operating_point: str | float = OPERATING_POINTS[0], **choices: Any
+        self, radiograph: Radiograph, operating_point: str | float = OPERATING_POINTS[0], **choices: Any
     ) -> Examination:
-        """Read and examine one uploaded file.
+        """Examine one radiograph; others wait.
 
         Parameters
         ----------
-        data : bytes
-        name : str
+        radiograph : Radiograph
         operating_point : str or float
             The name of one, or a threshold, as `Examiner.examine` takes it.
         **choices
@@ -83,25 +83,23 @@ class ExaminationService:
 
         Raises
         ------
-        UnreadableRadiograph, RadiographSizeError, UnknownNameError
-            If the file, or the operating point, is refused; that is known before the networks are.
+        UnknownNameError
+            If a choice is refused; of the operating point that is known before the networks are.
         BundleError
             If the networks cannot be loaded.
         """
         operating_point = parse_operating_point(operating_point)
-        radiograph = read_radiograph(data, name)
         examiner = self.examiner()
         with self._examining:
             return examiner.examine(radiograph, operating_point, **choices)
 
     def sanity(
-        self, data: bytes, name: str, operating_point: str | float, method: str, target: str
-    ) -> tuple[list[SanityCheck], Radiograph]:
+        self, radiograph: Radiograph, operating_point: str | float, method: str, target: str
+    ) -> list[SanityCheck]:
         """The maps of the same networks with random weights; arguments and errors as `examine`."""
-        radiograph = read_radiograph(data, name)
         examiner = self.examiner()
         with self._examining:
-            return examiner.sanity(radiograph, operating_point, method, target), radiograph
+            return examiner.sanity(radiograph, operating_point, method, target)
 
     def library(self) -> CaseLibrary:
         """The case library of the bundle, read once; the networks need not be loaded.
@@ -156,9 +154,10 @@ class ExaminationService:
 
     def _load(self, future: Future[Examiner]) -> None:
         try:
-            examiner = Examiner(load_bundle(self._location))
-            # The first examination compiles what the visitors' then only run.
-            examiner.examine(read_radiograph(np.zeros((RASTER, RASTER), np.uint8)))
+            with uncollected():
+                examiner = Examiner(load_bundle(self._location))
+                # The first examination compiles what the visitors' then only run.
+                examiner.examine(read_radiograph(np.zeros((RASTER, RASTER), np.uint8)))
         except BundleError as error:
             _LOG.error("%s", error)
             future.set_exception(error)

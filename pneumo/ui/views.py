@@ -17,6 +17,7 @@ from pneumo.render import OPACITY, display_pixels, encode_jpeg, encode_png, heat
 from pneumo.report import percent, probability
 from pneumo.saliency import Heatmap, HeatStatus
 from pneumo.sanity import SanityCheck
+from pneumo.secondary_capture import secondary_capture
 from pneumo.ui.examples import Example
 from pneumo.zoo import ARCHITECTURES, architecture
 
@@ -100,8 +101,8 @@ onchange="document.documentElement.classList.toggle('painting', this.checked)"> 
 
 def reading_notes() -> str:
     """What the numbers and the colours mean."""
-    return """<p class="side-note"><strong>Probability</strong> is calibrated: of held-out radiographs given about
-80&nbsp;%, about 80&nbsp;% showed pneumonia. Where pneumonia is rarer than in this data set, it overstates.
+    return """<p class="side-note reading"><strong>Probability</strong> is calibrated: of held-out radiographs given
+about 80&nbsp;%, about 80&nbsp;% showed pneumonia. Where pneumonia is rarer than in this data set, it overstates.
 <strong>Heat</strong> has a fixed scale for each network and class: strong is the peak that one in ten held-out images
 with any heat exceeds. It lies inside the box that the networks were shown. <strong>Contours</strong> are drawn at a
 quarter and at half of that scale. <strong>Covering</strong> fills a region from its surroundings and asks the networks
@@ -148,6 +149,8 @@ def examination_view(examination: Examination, truth: str = "") -> View:
     """
     radiograph = examination.radiograph
     title = f"{escape(radiograph.name)}, {radiograph.width} x {radiograph.height} pixels"
+    if radiograph.header:
+        title += f". DICOM header: {escape(radiograph.header.words)}."
     if truth:
         title += f". Label of the data set: <strong>{escape(truth)}</strong>."
     mean, lungs = examination.together, examination.lungs
@@ -159,7 +162,8 @@ def examination_view(examination: Examination, truth: str = "") -> View:
     ]
     if lungs is not None and not lungs.found:
         warning = next(warning for warning in examination.warnings if warning.startswith(lungs.reason))
-        lines.insert(0, f'<p class="warning" role="alert">{escape(warning)}</p>')
+        lines.insert(0, _warning(warning))
+    lines[:0] = map(_warning, radiograph.warnings)
     words = f"{uncertain_words(mean) if mean and uncertain else ''} {examination.meaning}".strip()
     lines += [f"<p>{_unbroken(words)}</p>"] if words else []
     point = f"the {_point_title(examination)} operating point"
@@ -180,6 +184,10 @@ def examination_view(examination: Examination, truth: str = "") -> View:
         f'<section class="{_ANSWERED}{kind}">{"".join(lines)}</section>',
         _cards(cards, _radiograph_style(radiograph), radiograph.name),
     )
+
+
+def _warning(words: str) -> str:
+    return f'<p class="warning" role="alert">{_unbroken(words)}</p>'
 
 
 def _radiograph_style(radiograph: Radiograph) -> str:
@@ -235,11 +243,18 @@ from there on it calls pneumonia.</span>
 <span class="quiet">{escape(words)}</span>
 {f'<strong class="covering">{_unbroken(covering.words)}</strong>' if covering else ""}
 {_zone_table(evidence) if evidence else ""}
+{_dicom_link(examination, name) if heat and examination.radiograph.header else ""}
 </figcaption></figure>"""
 
 
 def _explained(heatmap: Heatmap) -> str:
     return f"{METHODS[heatmap.method].title} for {heatmap.target}"
+
+
+def _dicom_link(examination: Examination, network: str) -> str:
+    data = _data_uri("application/dicom", secondary_capture(examination, network))
+    file = f"{examination.radiograph.name}.{network}.dcm"
+    return f'<a class="quiet" download="{escape(file)}" href="{data}">This picture as DICOM</a>'
 
 
 def _zone_table(evidence: Evidence) -> str:

@@ -550,3 +550,13 @@ def test_every_recipe_gives_images_of_the_size_asked_for(pair, name):
     assert results.shape == (4, 96, 96, 2)
     assert results.dtype == np.uint8
     assert blind.shape == (4,)
+
+
+def test_every_image_is_brightened():
+    image = np.full((SIZE, SIZE), 100, np.uint8)
+    levels = draw(Augmentation(brighten=1.5), image)[:, 50, 50].astype(float)
+    assert levels.min() >= 100
+    assert levels.max() <= 150
+    assert (levels > 100).mean() > 0.95
+    assert levels.std() == pytest.approx(50 / 12**0.5, rel=0.15)
+    assert draw(Augmentation(brighten=1.5), np.full((SIZE, SIZE), 240, np.uint8)).max() == 255

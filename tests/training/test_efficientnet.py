@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 
 from pneumo.backend import load_tensorflow
+from pneumo.efficientnet import PIXEL_DEVIATION, PIXEL_MEAN, build_efficientnet_lite0
 from training.errors import TrainingError
 
 load_tensorflow()
@@ -20,13 +21,7 @@ load_tensorflow()
 import keras  # noqa: E402
 
 from training import efficientnet  # noqa: E402
-from training.efficientnet import (  # noqa: E402
-    PACKAGE,
-    PIXEL_DEVIATION,
-    PIXEL_MEAN,
-    build_efficientnet_lite0,
-    load_imagenet,
-)
+from training.efficientnet import PACKAGE, load_imagenet  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden" / "efficientnet_lite0.npz"
 MAGIC = 0x1950A86A20F9469CFC6C

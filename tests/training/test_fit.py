@@ -25,12 +25,14 @@ from training.augment import Augmentation
 from training.balance import STRATEGIES, Balanced, balance
 from training.dataset import load_rasters, open_dataset
 from training.errors import TrainingError
-from training.recipes import Recipe, Reference, Robust
+from training.fields import Recipe
+from training.recipes import Reference, Robust
 
 load_tensorflow()
 import keras  # noqa: E402
 
-from training.fit import KEPT, LAST, Images, Teacher, _Display, batches, kept_epoch, train  # noqa: E402
+from training.display import Display  # noqa: E402
+from training.fit import KEPT, LAST, Images, Teacher, batches, has_ended, kept_epoch, train  # noqa: E402
 from training.fused import fused  # noqa: E402
 
 SIZE = 32
@@ -634,13 +636,13 @@ def steps(data, tmp_path_factory) -> tuple[Path, list[list[np.ndarray]]]:
 
 def watched(patch: pytest.MonkeyPatch, see) -> None:
     """Let the last callback show the network after every step."""
-    advance = _Display.on_train_batch_end
+    advance = Display.on_train_batch_end
 
     def on_train_batch_end(self, batch, logs=None):
         see(self)
         advance(self, batch, logs)
 
-    patch.setattr(_Display, "on_train_batch_end", on_train_batch_end)
+    patch.setattr(Display, "on_train_batch_end", on_train_batch_end)
 
 
 def test_what_is_kept_is_the_moving_average_over_all_steps(steps):
@@ -695,7 +697,7 @@ def test_interrupted_cosine_training_goes_on_as_if_nothing_had_been(data, steps,
     with monkeypatch.context() as patch:
         watched(patch, interrupt)
         if place == "between epochs":
-            patch.setattr(_Display, "on_epoch_begin", lambda self, epoch, logs=None: raise_at(epoch, 2))
+            patch.setattr(Display, "on_epoch_begin", lambda self, epoch, logs=None: raise_at(epoch, 2))
         with pytest.raises(KeyboardInterrupt):
             fit(data, tmp_path, COSINE)
     assert count == stop
@@ -762,3 +764,58 @@ def test_decay_draws_weights_towards_nothing(data, tmp_path):
 
 def kernels(folder: Path) -> list[np.ndarray]:
     return [array for array in weights(folder / LAST) if array.ndim > 1]
+
+
+# --- early stopping, turns, channels ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "ended"),
+    [
+        ([], 1, False),
+        ([1.0], 1, False),
+        ([1.0, 2.0], 1, True),
+        ([1.0, 2.0], 2, False),
+        ([1.0, 2.0, 3.0], 2, True),
+        ([3.0, 2.0, 1.0], 1, False),
+        ([1.0, 1.0], 1, True),
+        ([1.0, 2.0, 3.0], 0, False),
+    ],
+)
+def test_a_training_ends_after_so_many_epochs_without_a_lower_loss(losses, patience, ended):
+    assert has_ended([{"val_loss": loss} for loss in losses], patience) is ended
+
+
+def test_early_stopping_stops_and_stays_stopped(data, tmp_path):
+    # A rate at which the loss soon rises.
+    recipe = dataclasses.replace(TINY, early_stopping=1, epochs=12, learning_rate=0.3, schedule="constant")
+    history = fit(data, tmp_path, recipe)
+    assert 2 <= len(history) < 12
+    losses = [row["val_loss"] for row in history]
+    assert losses[-1] >= min(losses[:-1])
+    assert all(after < before for before, after in pairwise(losses[:-1]))
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.3] * len(history))
+    assert fit(data, tmp_path, recipe) == history
+
+
+def test_classes_take_turns():
+    labels = np.array([0] * 3 + [1] * 9, np.uint8)
+    balanced = balance("batches", np.zeros((12, 2, 2), np.uint8), labels, 0)
+    assert balanced.class_weights is None
+    order = balanced.order(np.random.default_rng(1))
+    assert labels[order].tolist() == [0, 1] * 6
+    assert np.bincount(order, minlength=12)[:3].tolist() == [2, 2, 2], "the fewer are seen equally often"
+    assert np.bincount(order, minlength=12)[3:].max() == 1
+    assert order.tolist() != balanced.order(np.random.default_rng(2)).tolist()
+    assert order.tolist() == balanced.order(np.random.default_rng(1)).tolist()
+
+
+def test_a_gray_image_comes_as_often_as_the_network_has_channels(data, tmp_path):
+    recipe = dataclasses.replace(PLAIN, filters=(), epochs=1, scaling="byte", balance="batches")
+    balanced = Balanced(data[0].pixels, data[0].labels)
+    inputs, _ = next(batches(balanced, recipe, 0, None, 3))
+    assert inputs.shape == (4, SIZE, SIZE, 3)
+    assert np.ptp(inputs, axis=-1).max() == 0
+    assert inputs.max() > 1
+    fit(data, tmp_path, recipe, "dense_32_8")
+    assert keras.saving.load_model(tmp_path / KEPT).input_shape == (None, SIZE, SIZE, 3)

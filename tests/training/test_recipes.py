@@ -9,11 +9,12 @@ import pytest
 
 from pneumo.errors import PneumoError, UnknownNameError
 from pneumo.framing import FRAMINGS, SCALINGS, needs_lungs
-from pneumo.zoo import FILTERS
+from pneumo.zoo import ARCHITECTURES, FILTERS, SYSTEMS
 from training.augment import Augmentation
 from training.balance import STRATEGIES
 from training.errors import RecipeError
-from training.recipes import DEFAULT, OPTIMIZERS, RECIPES, SCHEDULES, Recipe, recipe
+from training.fields import OPTIMIZERS, SCHEDULES, Recipe
+from training.recipes import DEFAULT, RECIPES, REPORTS, recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -46,6 +47,43 @@ def test_default_sees_the_lungs_whatever_the_exposure():
     assert made.schedule == "cosine", "an average over steps that stay large is no network"
 
 
+def test_every_system_of_the_reports_has_a_recipe_at_its_own_size():
+    assert list(REPORTS) == [name for name in SYSTEMS if name not in ARCHITECTURES]
+    for name in REPORTS:
+        made = recipe(name)
+        assert (made.input_size, made.filters) == (SYSTEMS[name].input_size, ())
+        assert not needs_lungs(made.framing)
+        described = type(made).__doc__
+        assert f"Of {name}" in described
+        assert ("minute" in described) == ("not trained here" not in described), "expected score and time"
+
+
+def test_recipes_are_those_of_the_reports():
+    shaken = Augmentation(rotation=15, shift=0.2, brighten=1.5, zoom=0.2, flip=True)
+    expected = {
+        "dense_64_32": {"optimizer": "sgd", "batch_size": 100, "epochs": 10},
+        "cnn_small": {"optimizer": "sgd", "batch_size": 100},
+        "cnn_dropout": {"optimizer": "adam", "batch_size": 32, "epochs": 10},
+        "cnn_deep": {"optimizer": "adam", "batch_size": 32},
+        "cnn_l1_l2": {"optimizer": "adam"},
+        "vgg19_frozen": {"optimizer": "rmsprop", "learning_rate": 2e-5, "epochs": 10},
+        "dense_32_8": {"optimizer": "rmsprop", "balance": "oversample", "epochs": 50, "folds": 0},
+        "dense_32_8_l2": {"folds": 5, "grouped": True},
+        "cnn_64": {"optimizer": "rmsprop", "balance": "oversample", "epochs": 50, "augmentation": Augmentation()},
+        "cnn_64_augmented": {"balance": "batches", "augmentation": shaken, "learning_rate": 0.01, "early_stopping": 5},
+        "resnet50_frozen": {"balance": "batches", "augmentation": shaken, "learning_rate": 0.01},
+        "cnn_single": {"optimizer": "adam", "epochs": 3},
+        "cnn_two": {"optimizer": "adam", "early_stopping": 3},
+        "cnn_bn_deep": {"schedule": "plateau", "plateau_factor": 0.5, "plateau_patience": 1},
+        "efficientnet_b0": {"scaling": "byte"},
+        "custom_cnn": {"balance": "class_weights", "optimizer": "adam", "epochs": 12},
+        "efficientnet_lite0": {"epochs": 4, "framing": "whole"},
+    }
+    for name, fields in expected.items():
+        made = recipe(name)
+        assert {field: getattr(made, field) for field in fields} == fields, name
+
+
 GOOD = [
     ("input_size", 1),
     ("input_size", 224),
@@ -70,15 +108,19 @@ GOOD = [
     ("plateau_patience", 1),
     ("plateau_factor", 0.99),
     ("plateau_floor", 0),
+    ("early_stopping", 0),
+    ("early_stopping", 3),
+    ("folds", 0),
+    ("folds", 2),
+    ("grouped", True),
+    ("grouped", False),
+    ("filters", ()),
     ("seed", 0),
     ("seed", 2**32 - 1),
 ]
 BAD = [
     *(("input_size", value) for value in (0, -1, 1.5, 150.0, "150", None, True, (150, 150))),
-    *(
-        ("filters", value)
-        for value in ((), (4, 4, 4, 8), (4,) * 6, (4, 4, 4, 8, 0), (4, 4, 4, 8, 8.0), [4] * 5, 4, "4")
-    ),
+    *(("filters", value) for value in ((4, 4, 4, 8), (4,) * 6, (4, 4, 4, 8, 0), (4, 4, 4, 8, 8.0), [4] * 5, 4, "4")),
     *(("framing", value) for value in ("foo", "", "Lungs", None, 0, ["lungs"], {})),
     *(("scaling", value) for value in ("foo", "", "Unit", None, 1, ["unit"])),
     *(("weight_decay", value) for value in (-1e-9, float("nan"), float("inf"), "0", None, True)),
@@ -95,6 +137,9 @@ BAD = [
     *(("plateau_patience", value) for value in (0, -1, 2.0, None)),
     *(("plateau_factor", value) for value in (0, 1, 1.5, -0.3, "0.3", float("nan"))),
     *(("plateau_floor", value) for value in (-1e-6, float("inf"), "0", None)),
+    *(("early_stopping", value) for value in (-1, 2.0, "3", None, True)),
+    *(("folds", value) for value in (1, -1, 5.0, "5", None, True)),
+    *(("grouped", value) for value in (0, 1, "True", None)),
     *(("seed", value) for value in (-1, 2**32, 0.5, "0", None)),
 ]
 
@@ -105,7 +150,7 @@ def test_tables_name_every_field():
 
 
 @pytest.mark.parametrize(("field", "value"), GOOD)
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", ["reference", DEFAULT, "cnn_64_augmented"])
 def test_good_values(name, field, value):
     assert getattr(recipe(name, **{field: value}), field) == value
 
@@ -126,7 +171,7 @@ def test_unknown_recipe(name):
 
 @pytest.mark.parametrize("field", ["", "epoch", "__class__", "Epochs"])
 def test_unknown_field(field):
-    with pytest.raises(UnknownNameError, match="augmentation, average, balance, balance_seed") as caught:
+    with pytest.raises(UnknownNameError, match=r"augmentation\.zoom, average, balance, balance_seed") as caught:
         recipe("reference", **{field: 1})
     assert repr(field) in str(caught.value)
 
@@ -134,3 +179,33 @@ def test_unknown_field(field):
 def test_recipe_error_is_a_pneumo_error_and_a_value_error():
     assert issubclass(RecipeError, PneumoError)
     assert issubclass(RecipeError, ValueError)
+
+
+def test_fields_of_the_augmentation_are_replaced_one_by_one():
+    made = recipe("reference", **{"augmentation.rotation": 5, "epochs": 2})
+    assert made.augmentation == dataclasses.replace(recipe("reference").augmentation, rotation=5)
+    assert made.epochs == 2
+    with pytest.raises(UnknownNameError, match=r"augmentation\.rotation"):
+        recipe("reference", **{"augmentation.turn": 5})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("rotation", -1, "a number of at least 0"),
+        ("rotation", "5", "a number of at least 0"),
+        ("rotation", True, "a number of at least 0"),
+        ("shift", float("nan"), "a number of at least 0"),
+        ("zoom", 1, "a number of at least 0 and below 1"),
+        ("flip", 1, "True or False"),
+        ("gamma", 0.5, "a number of at least 1"),
+        ("brighten", 0, "a number of at least 1"),
+        ("jpeg", 0, "a whole number from 1 to 100"),
+        ("jpeg", 50.5, "a whole number from 1 to 100"),
+        ("blind", 1.1, "a number from 0 to 1"),
+    ],
+)
+def test_bad_augmentations(field, value, rule):
+    with pytest.raises(RecipeError) as caught:
+        recipe("reference", **{f"augmentation.{field}": value})
+    assert str(caught.value) == f"The field {field} of an augmentation must be {rule}; received {value!r}."

@@ -221,7 +221,7 @@ def test_wrong_usage(arguments, capsys, monkeypatch, tmp_path):
     assert "error: " in err
 
 
-@pytest.mark.parametrize("command", ["data", "lungs", "train", "ablation", "bundle", "evaluate", "compare"])
+@pytest.mark.parametrize("command", ["data", "lungs", "systems", "train", "ablation", "bundle", "evaluate", "compare"])
 def test_help(command, capsys):
     for arguments in (["--help"], [command, "--help"]):
         with pytest.raises(SystemExit) as caught:

@@ -10,7 +10,8 @@ from pneumo.backend import load_tensorflow
 from pneumo.framing import FRAMINGS, MARGIN, RASTER, Prepared, hide_outside, needs_lungs, scale_gray
 from training.augment import Augmentation
 from training.dataset import load_rasters, open_dataset
-from training.recipes import Recipe, Reference, Robust
+from training.fields import Recipe
+from training.recipes import Reference, Robust
 
 load_tensorflow()
 from pneumo.lungs import Segmenter, lungs_of  # noqa: E402

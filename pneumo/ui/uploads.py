@@ -1,0 +1,84 @@
+"""Uploads on the server's disk: each alone in a folder, under a name that says nothing, and gone once it is read.
+
+Gradio names an upload's folder by its content and the file as the visitor did, so that two visitors with the same
+file share one, and a patient's name may stand on the disk.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio import routes
+from gradio.data_classes import FileData
+
+MAX_TOTAL = 512 * 2**20
+"""Largest sum of files that are uploaded at once, in bytes."""
+NAME = "upload"
+"""Name of every upload's file."""
+_receive = routes.upload_fn
+
+
+def keep_apart() -> None:
+    """Let Gradio put every upload, from now on, into a folder of its own."""
+    routes.upload_fn = _receive_apart
+
+
+def take(payload: FileData) -> tuple[str, bytes]:
+    """The visitor's name for an upload, without a folder, and its content. It is then no more on the disk.
+
+    Raises
+    ------
+    gradio.Error
+        If it is there no more.
+    """
+    path = Path(payload.path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise gr.Error("The upload expired while it waited. Add it again.", print_exception=False) from error
+    _remove(path)
+    return Path(payload.orig_name or path.name).name, content
+
+
+def take_all(payloads: Iterable[FileData]) -> list[tuple[str, bytes]]:
+    """Several uploads, each as `take` gives it.
+
+    Raises
+    ------
+    gradio.Error
+        If one is there no more, or all of them are larger than `MAX_TOTAL`.
+    """
+    payloads = list(payloads)
+    total = sum(Path(payload.path).stat().st_size for payload in payloads if Path(payload.path).exists())
+    if total <= MAX_TOTAL:
+        return [take(payload) for payload in payloads]
+    for payload in payloads:
+        _remove(Path(payload.path))
+    raise gr.Error(
+        f"Several files may have {MAX_TOTAL // 2**20} MiB together; these have {total // 2**20}. Add fewer at once.",
+        print_exception=False,
+    )
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.parent.rmdir()
+
+
+async def _receive_apart(request: Any, upload_dir: str, *rest: Any, **options: Any) -> tuple[list, list, list]:
+    files, left, places = await _receive(request, upload_dir, *rest, **options)
+    # Nothing is awaited from when Gradio placed them: no other upload has come between.
+    apart = []
+    for file in files:
+        folder = Path(upload_dir) / secrets.token_hex(16)
+        folder.mkdir()
+        apart.append(str(Path(file).rename(folder / NAME)))
+        with suppress(OSError):
+            Path(file).parent.rmdir()
+    return apart, left, places
