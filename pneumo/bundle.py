@@ -7,10 +7,10 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -49,6 +49,7 @@ LOCATION_VARIABLE = "PNEUMO_MODELS"
 OPERATING_POINTS = ("balanced", "screening")
 """Operating points that every network has, by name; the first is the default."""
 _FILE_NAME = re.compile(r"\w[\w.-]*")
+_Function = TypeVar("_Function")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,14 @@ class Network:
     offset: float
     thresholds: dict[str, float]
     heat_scale: dict[str, dict[str, float]]
+    _compiled: dict[tuple, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def compiled(self, make: Callable[..., _Function], *arguments: str) -> _Function:
+        """What `make(model, *arguments)` gives, made once for all that ask for the same."""
+        key = (make, *arguments)
+        if key not in self._compiled:
+            self._compiled[key] = make(self.model, *arguments)
+        return self._compiled[key]
 
     @property
     def view(self) -> tuple[str, str, int, int]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pneumo.bundle import OPERATING_POINTS, Bundle, Network
+from pneumo.bundle import OPERATING_POINTS, Bundle
 from pneumo.errors import BundleError, UnknownNameError
 from pneumo.framing import Prepared
+from pneumo.probe import compile_outputs
 from pneumo.zoo import CLASS_NAMES
 
 
@@ -118,7 +119,7 @@ class Classifier:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self._forward = {name: _compile(network) for name, network in bundle.networks.items()}
+        self._forward = {name: compile_outputs(network.model) for name, network in bundle.networks.items()}
 
     def probability(self, name: str, inputs: np.ndarray) -> np.ndarray:
         """Calibrated probability of pneumonia of images as the network takes them.
@@ -179,10 +180,3 @@ class Classifier:
 
 def _threshold(thresholds: dict[str, float], operating_point: str | float) -> float:
     return thresholds[operating_point] if isinstance(operating_point, str) else operating_point
-
-
-def _compile(network: Network):
-    import tensorflow as tf
-
-    signature = [tf.TensorSpec((None, *network.model.inputs[0].shape[1:]), tf.float32)]
-    return tf.function(lambda inputs: network.model(inputs, training=False), input_signature=signature)

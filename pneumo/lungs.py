@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from pneumo.framing import RASTER, Box, scale_gray
+from pneumo.probe import compile_outputs
 
 if TYPE_CHECKING:
     import keras
@@ -153,10 +154,7 @@ class Segmenter:
             # A training may run on another backend.
             self._forward = model.predict_on_batch
             return
-        import tensorflow as tf
-
-        signature = [tf.TensorSpec((None, self._size, self._size, 1), tf.float32)]
-        self._forward = tf.function(lambda inputs: model(inputs, training=False), input_signature=signature)
+        self._forward = compile_outputs(model)
 
     @property
     def traces(self) -> int:

@@ -17,6 +17,7 @@ from numpy.polynomial.legendre import leggauss
 
 from pneumo.cover import covered
 from pneumo.framing import Prepared, cut
+from pneumo.probe import compile_features, compile_input_gradient, compile_logit
 from pneumo.zoo import CLASS_NAMES, Architecture, architecture
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ Explain = Callable[[Sequence[Prepared], str], np.ndarray]
 """From n radiographs and one of `pneumo.zoo.CLASS_NAMES` to evidence for it, 0 or more, float32, (n, rows, columns)."""
 
 _SIGNS = {label: 1.0 if label == CLASS_NAMES[1] else -1.0 for label in CLASS_NAMES}
-_BATCH = 64
 _FUSED_MAPS = 3
 _FAST_CHANNELS = 16
 _NOISE_SAMPLES, _NOISE_LEVEL = 16, 0.15
@@ -49,70 +49,6 @@ def _evidence(signed: np.ndarray) -> np.ndarray:
     return np.maximum(signed, 0).astype(np.float32)
 
 
-def probe(model, layers: Sequence[str]):
-    """A function from inputs to the outputs of some layers and the logit."""
-    import keras
-    import tensorflow as tf
-
-    last = model.layers[-1]
-    taps = keras.Model(model.inputs, {name: model.get_layer(name).output for name in layers} | {"": last.input})
-
-    def run(inputs):
-        found = taps(inputs, training=False)
-        return [found[name] for name in layers], (tf.matmul(found[""], last.kernel.value) + last.bias.value)[:, 0]
-
-    return run, [tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)]
-
-
-def _compile_logit(model) -> Callable[[np.ndarray], np.ndarray]:
-    """From inputs, shape (n, size, size, channels), to their logits, shape (n,)."""
-    import tensorflow as tf
-
-    run, signature = probe(model, ())
-    forward = tf.function(lambda inputs: run(inputs)[1], input_signature=signature)
-    return lambda inputs: _in_batches(forward, inputs)
-
-
-def _compile_input_gradient(model) -> Callable[[np.ndarray], np.ndarray]:
-    """From inputs, shape (n, size, size, channels), to the gradients of their logits, of the same shape."""
-    import tensorflow as tf
-
-    run, signature = probe(model, ())
-
-    @tf.function(input_signature=signature)
-    def gradient(inputs):
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            _, logit = run(inputs)
-        return tape.gradient(logit, inputs)
-
-    return lambda inputs: _in_batches(gradient, inputs)
-
-
-def _compile_features(model, layers: Sequence[str]) -> Callable[[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
-    """From inputs to the output of each layer and the logit's gradient there, each (n, rows, columns, filters)."""
-    import tensorflow as tf
-
-    run, signature = probe(model, layers)
-
-    @tf.function(input_signature=signature)
-    def compute(inputs):
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            features, logit = run(inputs)
-        return features, tape.gradient(logit, features)
-
-    def features_of(inputs: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        features, gradients = compute(inputs)
-        return [(one.numpy(), other.numpy()) for one, other in zip(features, gradients, strict=True)]
-
-    return features_of
-
-
-def _in_batches(function: Callable, inputs: np.ndarray) -> np.ndarray:
-    return np.concatenate([function(inputs[start : start + _BATCH]).numpy() for start in range(0, len(inputs), _BATCH)])
-
-
 def _class_activation(
     weigh: Callable[[np.ndarray, np.ndarray], np.ndarray],
     layer: Callable[[Architecture], str] = attrgetter("last_map"),
@@ -120,7 +56,7 @@ def _class_activation(
     """A method that weighs a feature map, by default the last, by the gradient there."""
 
     def make(network: Network) -> Explain:
-        compute = _compile_features(network.model, [layer(architecture(network.name))])
+        compute = network.compiled(compile_features, layer(architecture(network.name)))
 
         def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
             features, gradient = compute(_inputs(network, prepared))[0]
@@ -191,7 +127,7 @@ def _gradcam(network: Network) -> Explain:
 
 
 def _layercam_fused(network: Network) -> Explain:
-    compute = _compile_features(network.model, architecture(network.name).features[-_FUSED_MAPS:])
+    compute = network.compiled(compile_features, *architecture(network.name).features[-_FUSED_MAPS:])
 
     def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
         maps = [
@@ -224,8 +160,8 @@ def _scorecam(channels: int | None) -> Callable[[Network], Explain]:
     """Score-CAM with all channels, or with those that vary most over the image."""
 
     def make(network: Network) -> Explain:
-        compute = _compile_features(network.model, [architecture(network.name).last_map])
-        logit = _compile_logit(network.model)
+        compute = network.compiled(compile_features, architecture(network.name).last_map)
+        logit = network.compiled(compile_logit)
         size = (network.input_size, network.input_size)
         blank = np.zeros((1, *size, network.channels), np.float32)
 
@@ -258,7 +194,7 @@ def _scorecam(channels: int | None) -> Callable[[Network], Explain]:
 
 
 def _smoothgrad(network: Network) -> Explain:
-    gradient = _compile_input_gradient(network.model)
+    gradient = network.compiled(compile_input_gradient)
 
     def explain(prepared: Sequence[Prepared], _target: str) -> np.ndarray:
         maps = []
@@ -276,7 +212,7 @@ def _integrated_gradients(nodes: int) -> Callable[[Network], Explain]:
     places, weights = ((part / 2).astype(np.float32)[:, np.newaxis, np.newaxis, np.newaxis] for part in leggauss(nodes))
 
     def make(network: Network) -> Explain:
-        gradient = _compile_input_gradient(network.model)
+        gradient = network.compiled(compile_input_gradient)
 
         def explain_one(image: np.ndarray) -> np.ndarray:
             signed = image * (weights * gradient((places + 0.5) * image)).sum(axis=0)
@@ -291,7 +227,7 @@ def _integrated_gradients(nodes: int) -> Callable[[Network], Explain]:
 
 
 def _patches(network: Network) -> Explain:
-    logit = _compile_logit(network.model)
+    logit = network.compiled(compile_logit)
     size = network.input_size
     edges = np.rint(np.linspace(0, size, _GRID + 1)).astype(int)
     places = [(row, column) for row in range(_GRID - _PATCH + 1) for column in range(_GRID - _PATCH + 1)]
@@ -323,7 +259,7 @@ def _around(edges: np.ndarray, start: int) -> tuple[int, int]:
 
 
 def _zones(network: Network) -> Explain:
-    logit = _compile_logit(network.model)
+    logit = network.compiled(compile_logit)
 
     def explain_one(item: Prepared, target: str) -> np.ndarray:
         result = np.zeros((_ZONE_SIDE, _ZONE_SIDE), np.float32)

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from pneumo.probe import compile_outputs
 from training.errors import TrainingError
 
 
@@ -107,10 +108,7 @@ def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """From inputs, shape (n, size, size, channels), to a network's outputs, shape (n, 1), compiled once."""
     if not uses_tensorflow():
         return model.predict_on_batch
-    import tensorflow as tf
-
-    signature = [tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)]
-    graph = tf.function(lambda inputs: model(inputs, training=False), input_signature=signature)
+    graph = compile_outputs(model)
     return lambda inputs: graph(inputs).numpy()
 
 

@@ -101,6 +101,7 @@ def folder(tmp_path) -> Path:
     networks = {
         name: {
             "file": f"{name}.keras",
+            "architecture": name,
             "sha256": f"{column}" * 64,
             "parameters": 900_000 + column,
             "input_size": 128,
@@ -131,6 +132,7 @@ def folder(tmp_path) -> Path:
             },
         },
         "networks": networks,
+        "lungs": {"file": "segmenter.keras", "sha256": "c" * 64},
         "together": {"test": measured(3) | {"uncertain": uncertain}},
         "floors": [{"title": "floor: nearest neighbours on thumbnails", "threshold": 0.78, "test": measured(4)}],
     }
