@@ -408,7 +408,7 @@ class Examiner:
 
 
 def uncertain_words(together: JointPrediction) -> str:
-    """Why the three together are uncertain, in one sentence."""
+    """Why the networks together are uncertain, in one sentence."""
     return (
         f"Together the networks are uncertain: their mean of {probability(together.probability)} lies between "
         f"{percent(together.low)} and {percent(together.high)}, where held-out radiographs of both kinds are found."

@@ -62,7 +62,7 @@ def probability(value: float) -> str:
 
 def title(name: str) -> str:
     """What a network, or "together", is called in tables and figures."""
-    return "mean of the three" if name == "together" else architecture(name).title
+    return "mean of the networks" if name == "together" else architecture(name).title
 
 
 def test_rows(manifest: dict[str, Any], *metrics: str) -> Iterator[tuple[str, list[Cell | None]]]:

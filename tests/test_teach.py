@@ -300,7 +300,9 @@ def test_case_opens_with_all_that_is_known(page, server, rows, thresholds, membe
     page.locator(".t-case").first.click()
     page.get_by_role("heading", name=row["id"]).wait_for()
     text = plain(page.inner_text(".t-cases"))
-    assert f"Label of the data set: pneumonia, bacterial. Mean of the three: {probability(row['together'])}, " in text
+    assert (
+        f"Label of the data set: pneumonia, bacterial. Mean of the networks: {probability(row['together'])}, " in text
+    )
     numbers = ("none", "one", "two", "all three")
     wrong = numbers[wrong_networks(row, thresholds, "balanced")]
     assert f"Wrong among the three at the balanced operating point: {wrong}." in text

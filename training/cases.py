@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import dataclasses
 import json
 import zipfile
@@ -46,6 +45,7 @@ from training.bundling import HEAT_RULE
 from training.dataset import open_dataset
 from training.errors import TrainingError
 from training.evaluate import TOGETHER
+from training.predictions import read_predictions
 from training.segment import read_masks
 from training.views import Views, load_views
 
@@ -78,7 +78,7 @@ def make_cases(folder: Path, manifest: Path, masks: Path | None = None) -> CaseI
     bundle = load_bundle(folder)
     dataset, source = open_dataset(manifest)
     views = load_views(source, dataset.split("test"), bundle.segmenter)
-    rows = _rows(folder, views)
+    rows = _rows(folder, bundle, views)
     drawn = read_masks(masks, views.images) if masks else {}
     subject = _Subject(bundle, views, rows, drawn)
     members: dict[str, bytes] = {}
@@ -108,34 +108,19 @@ def _json(content: Any) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode()
 
 
-def _rows(folder: Path, views: Views) -> list[CaseRow]:
+def _rows(folder: Path, bundle: Bundle, views: Views) -> list[CaseRow]:
     """The test images with the predictions that `evaluate` wrote."""
-    try:
-        with (folder / PREDICTIONS).open(newline="", encoding="utf-8") as file:
-            known = {(line["file"], line["sha256"]): line for line in csv.DictReader(file)}
-    except OSError as error:
-        raise TrainingError(
-            f"A bundle must be evaluated before its cases are made; {folder} has no {PREDICTIONS}. "
-            "Run `python -m training evaluate`."
-        ) from error
-    rows: list[CaseRow] = []
-    for image in views.images:
-        line = known.get((image.file, image.sha256))
-        if line is None:
-            raise TrainingError(
-                f"Cases must be the test images that the bundle was evaluated on; {PREDICTIONS} of {folder} lacks "
-                f"{image.file}. Run `python -m training evaluate` again."
-            )
-        rows.append(
-            {
-                "id": Path(image.file).stem,
-                "label": image.label,
-                "subtype": image.subtype,
-                "aspect": round(image.aspect, 4),
-                "probabilities": {name: float(line[name]) for name in line if f"{name}_decision" in line},
-            }
-        )
-    return rows
+    said = read_predictions(folder, views.images, [*bundle.networks, TOGETHER])
+    return [
+        {
+            "id": Path(image.file).stem,
+            "label": image.label,
+            "subtype": image.subtype,
+            "aspect": round(image.aspect, 4),
+            "probabilities": {name: float(values[number]) for name, values in said.items()},
+        }
+        for number, image in enumerate(views.images)
+    ]
 
 
 def _networks(bundle: Bundle) -> dict[str, CaseNetwork]:
@@ -281,8 +266,8 @@ class _Tour:
         return {
             "kind": "shortcut",
             "title": "A pneumonia without lungs",
-            "rule": "Of the pneumonias that the three together find, the one whose mean stays highest when both lungs "
-            "are filled from their surroundings.",
+            "rule": "Of the pneumonias that the networks together find, the one whose mean stays highest when both "
+            "lungs are filled from their surroundings.",
             "words": words + "A right answer is no proof that a network saw the disease.",
             "case": self._rows[chosen]["id"],
             "panels": [
@@ -344,8 +329,8 @@ class _Tour:
         return {
             "kind": "random",
             "title": "A heatmap of networks that know nothing",
-            "rule": "Of the pneumonias that the three together find, the one with the highest mean.",
-            "words": "Beside it, the same networks with random weights: they have never seen a radiograph, and draw "
+            "rule": "Of the pneumonias that the networks together find, the one with the highest mean.",
+            "words": "Below it, the same networks with random weights: they have never seen a radiograph, and draw "
             "a heatmap all the same. A map that looks plausible proves nothing. A rank correlation near 0 says that "
             "the two maps have nothing in common, so that what the trained map shows was learnt.",
             "case": self._rows[chosen]["id"],
@@ -362,9 +347,9 @@ class _Tour:
         return {
             "kind": "miss",
             "title": "The surest miss" if doubt else "A confident miss",
-            "rule": "Of the pneumonias that the three together miss, the one with the lowest mean.",
-            "words": f"The label says pneumonia; the mean of the three is {probability(float(self._mean[chosen]))}. "
-            f"{doubt}The three together miss {len(missed)} of the {int(self._pneumonia.sum())} test pneumonias. A low "
+            "rule": "Of the pneumonias that the networks together miss, the one with the lowest mean.",
+            "words": f"The label says pneumonia; the mean of the networks is {probability(float(self._mean[chosen]))}. "
+            f"{doubt}Together they miss {len(missed)} of the {int(self._pneumonia.sum())} test pneumonias. A low "
             "number is no all-clear, and a calm heatmap is none either.",
             "case": self._rows[chosen]["id"],
             "panels": [self._panel("The radiograph", chosen, maps=True)],
@@ -386,7 +371,7 @@ class _Tour:
         )
         return {
             "kind": "disagreement",
-            "title": "Three networks, two answers",
+            "title": "One radiograph, two answers",
             "rule": "Of the radiographs on which the networks decide differently, the one with the widest spread of "
             "probabilities.",
             "words": f"{said}; the label is {row['label']}. The networks disagree on {len(split)} of the "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,18 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from pneumo.bundle import PREDICTIONS, SEGMENTER, SYSTEMS, FolderFiles, read_manifest
+from pneumo.bundle import SEGMENTER, SYSTEMS, FolderFiles, read_manifest
 from pneumo.framing import needs_lungs
 from pneumo.lungs import Segmenter
 from pneumo.zoo import SYSTEMS as KNOWN
 from training.bundling import read_runs, run_folders, write_json
-from training.dataset import Image, open_dataset
+from training.dataset import open_dataset
 from training.decisions import operating_point
 from training.errors import TrainingError
 from training.evaluate import ask_run
 from training.fit import HELD_OUT
 from training.metrics import RESAMPLES, auc_differences, measure
+from training.predictions import read_predictions
 from training.segment import load_segmenter
 from training.views import load_views
 
@@ -68,7 +68,7 @@ def compare_systems(models: Path, manifest: Path, runs: Path) -> dict[str, Any]:
     subtypes = np.array([image.subtype for image in test.images])
     held_labels = np.array([image.label == "PNEUMONIA" for image in dataset.held_out()], np.uint8)
 
-    answers = _own_answers(models, content, test.images)
+    answers = read_predictions(models, test.images, content["networks"])
     entries: dict[str, dict[str, Any]] = {}
     for name in answers:
         entry = content["networks"][name]
@@ -104,16 +104,3 @@ def compare_systems(models: Path, manifest: Path, runs: Path) -> dict[str, Any]:
     }
     write_json(models / SYSTEMS, result)
     return result
-
-
-def _own_answers(models: Path, manifest: dict[str, Any], images: list[Image]) -> dict[str, np.ndarray]:
-    """What the networks of the bundle said of the test images when it was evaluated."""
-    try:
-        with (models / PREDICTIONS).open(newline="", encoding="utf-8") as file:
-            rows = {row["file"]: row for row in csv.DictReader(file)}
-        return {name: np.array([float(rows[image.file][name]) for image in images]) for name in manifest["networks"]}
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(
-            f"Systems are compared with an evaluated bundle; {models} is none ({error}). Run `python -m training "
-            "evaluate`."
-        ) from error

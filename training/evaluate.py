@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 from collections.abc import Callable
@@ -14,8 +13,8 @@ import cv2
 import keras
 import numpy as np
 
-from pneumo.bundle import MANIFEST, METRICS, PREDICTIONS, Bundle, load_bundle
-from pneumo.classifier import Classifier, calibrate, decide
+from pneumo.bundle import MANIFEST, METRICS, Bundle, load_bundle
+from pneumo.classifier import Classifier, calibrate
 from pneumo.framing import scale_gray, to_raster
 from pneumo.radiograph import read_radiograph
 from pneumo.zoo import CLASS_NAMES
@@ -28,6 +27,7 @@ from training.errors import TrainingError
 from training.fit import HELD_OUT, KEPT, RUN
 from training.floors import floors
 from training.metrics import RESAMPLES, auc_difference, interval_of_mean, mean_auc, measure, share_interval
+from training.predictions import write_predictions
 from training.segment import overlap, read_masks
 from training.sources import Source
 from training.views import Views, load_views
@@ -148,7 +148,7 @@ def evaluate(
     for name, metrics in measured.items():
         (content[TOGETHER] if name == TOGETHER else content["networks"][name])["test"] = metrics
     write_json(folder / MANIFEST, {**content, "floors": floor_rows})
-    _write_predictions(folder / PREDICTIONS, evaluation)
+    write_predictions(folder, evaluation.images, evaluation.probabilities, evaluation.thresholds)
     return evaluation
 
 
@@ -418,16 +418,3 @@ def _uncertain(bundle: Bundle, evaluation: Evaluation) -> dict[str, Any]:
             for name, chosen in (("uncertain", uncertain), ("certain", ~uncertain))
         },
     }
-
-
-def _write_predictions(path: Path, evaluation: Evaluation) -> None:
-    names = list(evaluation.probabilities)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        decisions = [f"{name}_decision" for name in names]
-        writer.writerow(["file", "sha256", "patient", "label", "subtype", *names, *decisions])
-        for index, image in enumerate(evaluation.images):
-            values = [evaluation.probabilities[name][index] for name in names]
-            calls = [decide(value, evaluation.thresholds[name]) for name, value in zip(names, values, strict=True)]
-            row = [image.file, image.sha256, image.patient, image.label, image.subtype]
-            writer.writerow([*row, *(f"{value:.6f}" for value in values), *calls])

@@ -168,7 +168,7 @@ def examination_view(examination: Examination, truth: str = "") -> View:
     lines += [f"<p>{_unbroken(words)}</p>"] if words else []
     point = f"the {_point_title(examination)} operating point"
     if mean is not None:
-        summary = f"Mean of the three: {probability(mean.probability)}, {mean.decision} at {point}"
+        summary = f"Mean of the networks: {probability(mean.probability)}, {mean.decision} at {point}"
         lines.append(f'<p class="quiet">{_unbroken(f"{summary} of {percent(mean.threshold)}. {DISCLAIMER}")}</p>')
     else:
         lines.append(f'<p class="quiet">Decided at {point}. {DISCLAIMER}</p>')

@@ -310,7 +310,7 @@ def test_eval_results_as_the_client_reads_them(folder):
     assert (entry.dataset_id, entry.task_id) == (HUB_DATASET, "default")
     together = json.loads((folder / "manifest.json").read_text())["together"]["test"]["auc"]
     assert entry.value == pytest.approx(together["value"], abs=1e-4)
-    assert "mean of the three; 95 % interval [" in entry.notes
+    assert "mean of the networks; 95 % interval [" in entry.notes
 
 
 def test_eval_results_of_a_selection_are_its_first_network(folder):

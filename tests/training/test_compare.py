@@ -151,7 +151,7 @@ def test_another_recipe_beside(bundle_folder, report):
     for name in report["test"]:
         assert rows[f"reference recipe: {title(name)}"] == rows[title(name)]
     rows = cells(shortcuts_table(report["shortcuts"], beside))
-    assert rows[""][-1] == "reference recipe: mean of the three"
+    assert rows[""][-1] == "reference recipe: mean of the networks"
     assert all(row[-1] == row[-2] for name, row in rows.items() if name)
 
 

@@ -200,7 +200,7 @@ def test_what_cannot_be_compared_is_refused(compared, runs, systems, manifest, t
     bare = tmp_path / "models"
     shutil.copytree(compared, bare)
     (bare / PREDICTIONS).unlink()
-    assert "compared with an evaluated bundle" in refused("--models", bare, "--systems", systems)
+    assert "must have been evaluated" in refused("--models", bare, "--systems", systems)
 
 
 # --- bundle, page, publication ----------------------------------------------------------------------------------

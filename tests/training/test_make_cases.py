@@ -139,7 +139,7 @@ def test_networks_are_those_of_the_manifest(index, content):
         assert network["thresholds"] == {point: threshold(content, name, point) for point in OPERATING_POINTS}
         assert network["sha256"] == (None if name == "together" else content["networks"][name]["sha256"])
     titles = [network["title"] for network in index["networks"].values()]
-    assert titles == ["CNN", "CNN-LSTM", "CNN-RNN", "mean of the three"]
+    assert titles == ["CNN", "CNN-LSTM", "CNN-RNN", "mean of the networks"]
     assert (index["method"], index["title"]) == (DEFAULT_METHOD, METHODS[DEFAULT_METHOD].title)
 
 
@@ -412,7 +412,7 @@ def test_bundle_that_was_not_evaluated_is_refused(copy, manifest, capsys):
     assert main(["cases", "--models", str(copy), "--data", str(manifest)]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("error: A bundle must be evaluated before its cases are made; ")
+    assert err.startswith("error: A bundle must have been evaluated; ")
     assert err.endswith(f"has no predictions.csv. {EVALUATE}.\n")
     assert not (copy / CASES).exists()
 

@@ -209,7 +209,7 @@ def test_some_networks(hub, models, capsys, networks):
     for name, title in titles.items():
         assert bool(re.search(rf"\b{title}(?!-)\b", card)) == (name in networks), title
         assert (f"{name}.keras" in card) == (name in networks)
-    assert "mean of the three" not in card
+    assert "mean of the networks" not in card
 
     bundle = load_bundle(f"hf://{REPO}@main")
     assert (sorted(bundle.networks), bundle.consensus) == (sorted(networks), None)

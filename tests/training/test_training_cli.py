@@ -90,7 +90,7 @@ def test_the_whole_way(images, masks, segmenter, tmp_path, capsys):
     tables = capsys.readouterr().out
     table = out[: out.index("\nWrote metrics.json")].strip()
     assert table in tables
-    assert "| mean of the three |" in table
+    assert "| mean of the networks |" in table
     assert readme.read_text() == README.replace("-->\n<!-- /", f"-->\n{table}\n<!-- /")
 
 
