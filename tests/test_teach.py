@@ -931,6 +931,23 @@ def test_case_is_answered_once(page, server):
     page.get_by_role("heading", name="Case 2 of 10").wait_for()
 
 
+def test_set_is_left_midway(page, server):
+    visit(page, server, "exercise", **SET)
+    page.get_by_role("button", name="Start").click()
+    page.get_by_role("button", name="Choose another set").click()
+    page.get_by_role("button", name="Start").click()
+    page.get_by_role("radio", name="normal", exact=True).check()
+    page.get_by_role("button", name="Answer", exact=True).click()
+    page.get_by_role("button", name="Next case").click()
+    page.get_by_role("button", name="Stop and see how you did").click()
+    page.get_by_role("heading", name="How you read").wait_for()
+    page.get_by_text("You stopped after 1 of 10 cases.").wait_for()
+    you = cells(page, "On these cases, with 95 % intervals")[0]
+    # One case is either a pneumonia or none: of the other there is no share.
+    assert "\N{EN DASH}" in you[1:3]
+    assert "NaN" not in " ".join(you)
+
+
 def test_lost_connection_loses_no_answer(browser, server):
     page = new_page(browser)
     visit(page, server, "exercise", **SET)

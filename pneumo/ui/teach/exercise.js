@@ -42,8 +42,8 @@ export async function show(place, library, state, { remember }) {
   const view = async (session) => {
     if (!session) return intro();
     if (session.open) return reveal(library, session, render);
-    return session.answered.length < session.rows.length
-      ? reading(library, session, render) : summary(library, session, again);
+    return session.answered.length < session.rows.length && !session.ended
+      ? reading(library, session, render, again) : summary(library, session, again);
   };
   const begin = () => {
     const rows = drawn(library, wanted.seed, Number(wanted.count), wanted.mix);
@@ -88,7 +88,7 @@ export async function show(place, library, state, { remember }) {
 
 const heading = (text) => h("h2", { tabindex: "-1" }, text);
 
-async function reading(library, session, render) {
+async function reading(library, session, render, again) {
   const number = session.answered.length, row = session.rows[number];
   const source = await library.unnamed(row.id);
   const answer = { row, called: "", sure: 0.8, place: null };
@@ -134,6 +134,12 @@ async function reading(library, session, render) {
     session.open = true;
     render();
   } }, "Answer");
+  const stop = h("button", { type: "button", class: "quiet-button", onclick: () => {
+    URL.revokeObjectURL(source);
+    session.ended = true;
+    if (number) render();
+    else again();
+  } }, number ? "Stop and see how you did" : "Choose another set");
   return [heading(`Case ${number + 1} of ${session.rows.length}`),
     h("div", { class: "t-columns" }, h("div", {}, stage, said),
       h("div", { class: "t-form" },
@@ -143,7 +149,7 @@ async function reading(library, session, render) {
         }),
         choice("How sure are you?", SURE.map(([value, text]) => [value, `${text} (${percent(Number(value), 0)})`]),
           "0.8", (value) => { answer.sure = Number(value); }),
-        submit))];
+        submit, stop))];
 }
 
 const probabilityOf = (answer) => (answer.called === PNEUMONIA ? answer.sure : 1 - answer.sure);
@@ -167,6 +173,7 @@ async function reveal(library, session, render) {
     await answers(library, answer.row, detail, "balanced", answer.place)];
 }
 
+const share = (count, of) => (of ? withInterval(count / of, wilson(count, of)) : "\u2013");
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 async function summary(library, session, again) {
@@ -179,16 +186,13 @@ async function summary(library, session, again) {
     const found = ill.filter((answer) => called(answer) === PNEUMONIA).length;
     const cleared = well.filter((answer) => called(answer) === NORMAL).length;
     const right = found + cleared;
-    return [title, withInterval(found / ill.length, wilson(found, ill.length)),
-      withInterval(cleared / well.length, wilson(cleared, well.length)),
-      withInterval(right / answered.length, wilson(right, answered.length)),
+    return [title, share(found, ill.length), share(cleared, well.length), share(right, answered.length),
       brier(answered.map((answer) => [value(answer), isIll(answer.row)])).toFixed(3),
       `${percent(mean(answered.map(value)), 0)} / ${percent(ill.length / answered.length, 0)}`];
   });
   const sure = SURE.map(([value, text]) => {
     const part = answered.filter((answer) => answer.sure === Number(value)), right = part.filter(isRight).length;
-    return [`${text} (${percent(Number(value), 0)})`, String(part.length),
-      part.length ? withInterval(right / part.length, wilson(right, part.length)) : "\u2013"];
+    return [`${text} (${percent(Number(value), 0)})`, String(part.length), share(right, part.length)];
   });
   const wrong = answered.filter((answer) => !isRight(answer));
   const place = h("div", { class: "t-again", role: "region", "aria-label": "The chosen case", "aria-live": "polite" });
@@ -202,7 +206,8 @@ async function summary(library, session, again) {
   return [heading("How you read, beside the networks"),
     table("On these cases, with 95 % intervals", ["", "sensitivity", "specificity", "accuracy",
       "Brier score", "mean probability of pneumonia / share that had it"], rows),
-    h("p", { class: "side-note" }, `${answered.length} cases are few: the intervals are wide, and most differences `
+    session.ended ? h("p", {}, `You stopped after ${answered.length} of ${session.rows.length} cases.`) : "",
+    h("p", { class: "side-note" }, `So few cases (${answered.length}) say little: the intervals are wide, and most differences `
       + "mean nothing. The Brier score is the mean squared distance of the probability from what was there: 0 is "
       + "perfect, 0.25 is what always saying 50 % gets."),
     table("Your calibration: how often you were right", ["you were sure", "cases", "right"], sure),
@@ -218,7 +223,7 @@ async function summary(library, session, again) {
       { type: "button", class: `t-case ${isIll(answer.row) ? "missed" : "alarm"}`, onclick: () => open(answer) },
       thumbnail(library, answer.row, ""), h("strong", {}, isIll(answer.row) ? "\u2715 missed" : "\u26a0 false alarm"),
       h("span", {}, labelWords(answer.row)),
-      h("span", { class: "quiet" }, `three together: ${probability(answer.row.probabilities.together)}`)))),
+      h("span", { class: "quiet" }, `networks together: ${probability(answer.row.probabilities.together)}`)))),
     place];
 }
 
