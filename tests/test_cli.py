@@ -216,7 +216,7 @@ def test_file_name_with_every_letter(predict, scans, capsys):
 # The operating point
 
 
-@pytest.mark.parametrize("point", ["balanced", "screening", "0.3"])
+@pytest.mark.parametrize("point", ["screening", "0.3"])
 def test_operating_point(predict, bundle_folder, scans, point):
     path = scans / "a.JPG"
     arguments = (path, "--operating-point", point)

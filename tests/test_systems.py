@@ -72,6 +72,10 @@ def inputs(network) -> np.ndarray:
     return np.repeat(values, channels, axis=-1) * (255 if network.name == "efficientnet_b0" else 1)
 
 
+REPEATED = {"resnet152v2": "resnet50_frozen", "chexnet": "densenet121", "vgg19_frozen": "vgg16_512"}
+"""Large networks whose saving is tried with a smaller one."""
+
+
 def count(variables) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
 
@@ -139,6 +143,8 @@ def test_one_training_step_reaches_every_trainable_weight_and_no_other(network, 
 
 
 def test_saved_weights_give_equal_answers(network, inputs, tmp_path):
+    if network.name in REPEATED:
+        pytest.skip(f"{REPEATED[network.name]} has the same layers, and fewer of them")
     path = tmp_path / "network.keras"
     network.save(path)
     expected = network(inputs, training=False)
