@@ -23,7 +23,7 @@ from pneumo.ui.read import UPLOAD_LIFETIME, build_read_tab
 from pneumo.ui.running import Running
 from pneumo.ui.service import EXAMINATIONS, ExaminationService
 
-QUEUE_LENGTH = 32
+QUEUE_LENGTH = 64
 """Examinations that may wait; one more is told that the page is busy."""
 
 
