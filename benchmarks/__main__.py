@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.latency import latency
+from benchmarks.load import load
 from benchmarks.lungs import lungs
 from benchmarks.saliency import saliency
 from benchmarks.score import score
@@ -47,6 +48,11 @@ def main() -> None:
     command.add_argument("--sizes", type=int, nargs="+", default=[1000, 20000], help="the folder is repeated")
     command.add_argument("--json", action="store_true", dest="as_json")
     command.set_defaults(run=score)
+    command = commands.add_parser("load", help="many visitors at once, from this machine alone")
+    command.add_argument("--visitors", type=int, default=50)
+    command.add_argument("--rounds", type=int, default=3, help="of all visitors; a busy page is asked once a round")
+    command.add_argument("--concurrency", type=int, nargs="+", default=[], help="default: that of the page")
+    command.set_defaults(run=load)
     options = vars(parser.parse_args())
     options.pop("run")(**options)
 

@@ -40,21 +40,21 @@ def startup(repeats: int) -> None:
 
 
 @contextlib.contextmanager
-def served() -> Iterator[str]:
-    """Start the page in a process of its own; give its address once it answers."""
-    with _running() as (url, _):
+def served(code: str = "import app; app.launch()") -> Iterator[str]:
+    """Start the page in a process of its own, by some code; give its address once it answers."""
+    with _running(code) as (url, _):
         yield url
 
 
 @contextlib.contextmanager
-def _running() -> Iterator[tuple[str, int]]:
+def _running(code: str = "import app; app.launch()") -> Iterator[tuple[str, int]]:
     """The same, with the number of its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
-        [sys.executable, "app.py"],
+        [sys.executable, "-c", code],
         cwd=_ROOT,
         env=os.environ | {"GRADIO_SERVER_PORT": str(port)},
         stdout=subprocess.DEVNULL,

@@ -21,3 +21,4 @@ from pneumo.examination import Examination, Examiner
 from pneumo.radiograph import Radiograph, read_radiograph
 
 __all__ = ["Bundle", "Examination", "Examiner", "PneumoError", "Radiograph", "load_bundle", "read_radiograph"]
+__version__ = "0.1.0"

@@ -36,7 +36,7 @@ def load_tensorflow() -> None:
     # Gradio asks matplotlib for its backend, where it is installed, which otherwise looks for a screen.
     os.environ.setdefault("MPLBACKEND", "agg")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _without_noise(), uncollected(), _without(_UNUSED):
+    with _without_noise(), uncollected(), without(_UNUSED):
         import keras  # noqa: F401
         import tensorflow as tf
 
@@ -59,7 +59,7 @@ def uncollected() -> Iterator[None]:
 
 
 @contextmanager
-def _without(names: Iterable[str]) -> Iterator[None]:
+def without(names: Iterable[str]) -> Iterator[None]:
     """Let packages that are not imported yet appear as not installed."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]

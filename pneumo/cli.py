@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -37,6 +38,7 @@ CALIBRATED = (
 
 
 _NONE = "none"
+_REPORTS = (".pdf", ".png")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="write the radiographs with their heatmaps here, of DICOM inputs also as DICOM",
+    )
+    predict.add_argument(
+        "--report", type=Path, metavar="FILE.pdf|FILE.png", help="write a one-page report of the one radiograph here"
     )
     predict.set_defaults(run=_predict)
     many = commands.add_parser(
@@ -158,7 +163,9 @@ class _Writer(Protocol):
 def _predict(options: argparse.Namespace) -> int:
     names = _names(options)
     operating_point = parse_operating_point(options.operating_point)
-    explains = options.out or options.cover == HOTTEST or options.target != DECIDED
+    if options.report:
+        _check_report(options)
+    explains = options.out or options.report or options.cover == HOTTEST or options.target != DECIDED
     method = options.saliency or (DEFAULT_METHOD if explains else None)
     examiner = Examiner(load_bundle(options.bundle, names), method)
     pictures = _Pictures(options.out) if options.out else None
@@ -177,6 +184,8 @@ def _predict(options: argparse.Namespace) -> int:
             )
             if pictures:
                 pictures.write(Path(file), examination)
+            if options.report:
+                _write_report(options.report, examination, examiner)
         except PneumoError as error:
             if error.file and not options.file_names:
                 file = error.file
@@ -246,6 +255,28 @@ class _Pictures:
                         f"--out must be a folder that can be written to; {target}: {error.strerror or error}. "
                         "Name another."
                     ) from error
+
+
+def _check_report(options: argparse.Namespace) -> None:
+    if options.report.suffix.lower() not in _REPORTS:
+        raise PneumoError(
+            f"--report writes {' or '.join(_REPORTS)} files; received {options.report.name!r}. Correct its ending."
+        )
+    if sum(1 for _ in islice(sources_of_paths(options.inputs), 2)) != 1:
+        raise PneumoError("--report takes one radiograph; received several. Name one.")
+
+
+def _write_report(path: Path, examination: Examination, examiner: Examiner) -> None:
+    # Whoever wants no report does not wait for its libraries.
+    from pneumo.sheet import sheet_pdf, sheet_png
+
+    content = sheet_pdf(examination, examiner.bundle)
+    try:
+        path.write_bytes(sheet_png(content) if path.suffix.lower() == ".png" else content)
+    except OSError as error:
+        raise PneumoError(
+            f"--report must be a file that can be written; {path}: {error.strerror or error}. Name another."
+        ) from error
 
 
 class _JsonWriter:

@@ -46,6 +46,10 @@ class SourceError(PneumoError, ValueError):
     """Raised when many radiographs cannot be scored: where they come from, or where the result is to go."""
 
 
+class ServerBusy(PneumoError, TimeoutError):
+    """Raised when an examination was not finished within the time that it may take."""
+
+
 class UnknownNameError(PneumoError, ValueError):
     """Raised when what was chosen does not exist: a network, operating point, framing, method, class or region."""
 

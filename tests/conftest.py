@@ -126,6 +126,13 @@ def server(bundle_folder, tmp_path_factory):
 @contextlib.contextmanager
 def serve(models: Path | str, uploads: Path, code: str = "import app; app.launch()", **environment: str):
     """Start the page in a process of its own; give its address once it answers."""
+    with serve_process(models, uploads, code, **environment) as (url, _, _):
+        yield url
+
+
+@contextlib.contextmanager
+def serve_process(models: Path | str, uploads: Path, code: str = "import app; app.launch()", **environment: str):
+    """The same; give its address, its process and the file of what it writes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -148,10 +155,10 @@ def serve(models: Path | str, uploads: Path, code: str = "import app; app.launch
                     urllib.request.urlopen(url, timeout=5).close()
                     break
                 time.sleep(0.1)
-            yield url
+            yield url, process, log
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=60)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,10 @@ def client(server):
 
 def test_endpoints_are_named_and_typed(client):
     endpoints = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
-    assert set(endpoints) == {"/examine", "/networks"}
+    assert set(endpoints) == {"/examine", "/examine_base64", "/networks"}
+    assert {item["parameter_name"] for item in endpoints["/examine_base64"]["parameters"]} == {
+        item["parameter_name"] for item in endpoints["/examine"]["parameters"]
+    }
     schema = endpoints["/examine"]["returns"][0]["type"]
     assert schema == TypeAdapter(ExaminationRecord).json_schema()
     radiograph, *others = endpoints["/examine"]["parameters"]

@@ -9,6 +9,7 @@ from gradio.data_classes import FileData
 from pydantic import TypeAdapter
 
 from pneumo.ui import uploads
+from pneumo.ui.guard import refuse_addresses
 
 # The methods are set on instances, because Gradio writes a .pyi file beside every module that subclasses a component.
 
@@ -42,11 +43,12 @@ def typed_json(kind: Any, **options: Any) -> gr.JSON:
     return component
 
 
-def fill_in_defaults(page: gr.Blocks) -> None:
-    """Let a call over HTTP leave out its last arguments: they take the values of their components."""
+def check_inputs(page: gr.Blocks) -> None:
+    """Let a call over HTTP leave out its last arguments, which take their components' values; refuse addresses."""
     validate = page.validate_inputs
 
     def fill_in(block_fn: Any, inputs: list[Any]) -> None:
+        refuse_addresses(inputs)
         inputs += [block.value for block in block_fn.inputs[len(inputs) :]]
         validate(block_fn, inputs)
 

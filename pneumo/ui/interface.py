@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from pneumo.examination import DISCLAIMER
 from pneumo.radiograph import MAX_BYTES
-from pneumo.ui import sessions, teach, theme, uploads
-from pneumo.ui.components import fill_in_defaults
+from pneumo.ui import sessions, teach, theme, tools, uploads
+from pneumo.ui.components import check_inputs
+from pneumo.ui.guard import Guard
 from pneumo.ui.numbers import build_numbers_tab
 from pneumo.ui.read import UPLOAD_LIFETIME, build_read_tab
-from pneumo.ui.service import ExaminationService
+from pneumo.ui.running import Running
+from pneumo.ui.service import EXAMINATIONS, ExaminationService
 
-QUEUE_LENGTH = 32
+QUEUE_LENGTH = 64
 """Examinations that may wait; one more is told that the page is busy."""
 
 
@@ -51,12 +57,12 @@ def build_interface(service: ExaminationService) -> gr.Blocks:
             with gr.Tab("The numbers"):
                 build_numbers_tab(service, page)
     page.queue(max_size=QUEUE_LENGTH)
-    fill_in_defaults(page)
+    check_inputs(page)
     return page
 
 
 def launch(**options: Any) -> None:
-    """Serve the page, and load the networks meanwhile.
+    """Serve the page until the program is told to stop, and load the networks meanwhile.
 
     Parameters
     ----------
@@ -65,6 +71,8 @@ def launch(**options: Any) -> None:
     """
     service = ExaminationService()
     page = build_interface(service)
+    running = Running(page, service)
+    _log_examinations()
     uploads.keep_apart()
     service.start()
     # A port that is named is the only one tried; Gradio itself would take the next free one.
@@ -78,11 +86,40 @@ def launch(**options: Any) -> None:
         head=theme.HEAD + teach.HEAD,
         max_file_size=MAX_BYTES,
         footer_links=["api"],
+        # Gradio would keep what was examined, with the files, in the visitor's browser.
+        run_history=False,
+        enable_monitoring=False,
+        prevent_thread_lock=True,
         ssr_mode=False,
         state_session_capacity=sessions.CAPACITY,
-        app_kwargs={"lifespan": sessions.forgetting, "routes": teach.teaching_routes(service)},
+        app_kwargs={
+            "lifespan": _lifespan(service),
+            "routes": [*teach.teaching_routes(service), *running.routes()],
+            "middleware": [Middleware(Guard)],
+        },
         **options,
     )
+    running.until_stopped()
+
+
+def _lifespan(service: ExaminationService) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """What goes on while the page is served."""
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        async with sessions.forgetting(app), tools.serving(service)(app):
+            yield
+
+    return lifespan
+
+
+def _log_examinations() -> None:
+    """One line an examination on the standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    EXAMINATIONS.handlers = [handler]
+    EXAMINATIONS.setLevel(logging.INFO)
+    EXAMINATIONS.propagate = False
 
 
 def _is_free(port: int) -> bool:

@@ -20,13 +20,17 @@ from pneumo.radiograph import KINDS, MAX_BYTES, MAX_PIXELS, MIN_SIDE, Radiograph
 from pneumo.records import ExaminationRecord
 from pneumo.ui import batch, sessions, views
 from pneumo.ui.components import bounded_slider, radiograph_file, radiograph_files, typed_json
+from pneumo.ui.download import build_downloads
 from pneumo.ui.examples import load_examples
 from pneumo.ui.service import ExaminationService
+from pneumo.ui.tools import build_tool
 from pneumo.zoo import CLASS_NAMES
 
 UPLOAD_LIFETIME = 60
 """Seconds after which an upload's temporary file is deleted if it was never read; it is looked for as often."""
 
+CONCURRENCY = 1
+"""Requests that are answered at once, chosen by `benchmarks load`: the networks take one radiograph at a time."""
 # Examinations of the page and of the API wait in one line.
 _QUEUE = "examine"
 
@@ -107,14 +111,18 @@ def build_read_tab(service: ExaminationService) -> None:
     """Lay out the tab inside the current Blocks context."""
     examples = load_examples()
 
-    def read(kept: Kept, choice: str, percent: float, method: str, target: str) -> tuple[str, str, Kept | tuple[()]]:
-        radiograph, truth, cover = kept
+    def examined(kept: Kept, choice: str, percent: float, method: str, target: str) -> Examination:
+        radiograph, _, cover = kept
+        point = percent / 100 if choice == "custom" else choice
+        region = strokes_region(radiograph, cover) if cover.startswith("[") else cover
+        return service.examine(radiograph, point, method=method, target=target, cover=region)
+
+    def read(kept: Kept, *chosen: Any) -> tuple[str, str, Kept | tuple[()]]:
+        _, truth, cover = kept
         # Nothing to be decided anew; None is what a forgotten session has.
         left: Kept | tuple[()] = ()
         try:
-            point = percent / 100 if choice == "custom" else choice
-            region = strokes_region(radiograph, cover) if cover.startswith("[") else cover
-            examination = service.examine(radiograph, point, method=method, target=target, cover=region)
+            examination = examined(kept, *chosen)
             view, left = views.examination_view(examination, truth), kept
             if cover and not examination.coverings:
                 gr.Warning("Nothing was covered: no lungs were found, or no map has heat in them.")
@@ -198,7 +206,7 @@ def build_read_tab(service: ExaminationService) -> None:
         except PneumoError as error:
             return f'<p class="side-note">{escape(str(error))}</p>'
 
-    def examine(
+    def examine_file(
         radiograph: tuple[str, bytes] | None,
         operating_point: str = OPERATING_POINTS[0],
         method: str = DEFAULT_METHOD,
@@ -254,6 +262,7 @@ def build_read_tab(service: ExaminationService) -> None:
                 uncover = gr.Button("Uncover", size="sm", elem_id="uncover")
             gr.HTML(views.toolbar())
             cards = gr.HTML(views.empty_view().cards, elem_id="cards", js_on_load=_PAINT + batch.SORT)
+            downloads = gr.Column(min_width=0)
             gr.HTML(views.reading_notes())
             with gr.Accordion("Sanity check: would networks with random weights show the same?", open=False):
                 compare = gr.Button("Explain this radiograph by untrained networks", size="sm", elem_id="compare")
@@ -262,11 +271,13 @@ def build_read_tab(service: ExaminationService) -> None:
     # The strokes of which the last was refused.
     refused = gr.HTML(elem_id="refused-stroke", js_on_load=_REFUSED)
 
-    shared: dict[str, Any] = {"concurrency_id": _QUEUE, "concurrency_limit": 1, "show_progress": "minimal"}
+    shared: dict[str, Any] = {"concurrency_id": _QUEUE, "concurrency_limit": CONCURRENCY, "show_progress": "minimal"}
     private: dict[str, Any] = {**shared, "api_visibility": "private"}
     chosen, shown = [choice, percent, method, target], [verdict, cards, kept]
     # Several files take long; examinations of others come in between.
     aside = {**private, "concurrency_id": "uploads", "concurrency_limit": 4}
+    with downloads:
+        build_downloads(service, examined, kept, chosen, private)
     upload.upload(read_upload, [upload, *chosen], [*shown, untrained, upload], **aside)
     chooser.click(read_example, chosen, [*shown, untrained], **private)
     again, latest = [kept, verdict, *chosen], {**private, "trigger_mode": "always_last"}
@@ -287,7 +298,8 @@ def build_read_tab(service: ExaminationService) -> None:
     api_cover = gr.Textbox("", label="cover", visible=False)
     api_output = typed_json(ExaminationRecord, label="examination", visible=False)
     api_inputs = [api_input, api_point, api_method, api_target, api_cover]
-    gr.Button(visible=False).click(examine, api_inputs, api_output, api_name="examine", **shared)
+    gr.Button(visible=False).click(examine_file, api_inputs, api_output, api_name="examine", **shared)
+    build_tool(service, shared)
 
 
 def not_read(error: PneumoError) -> views.View:

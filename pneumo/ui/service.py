@@ -6,8 +6,12 @@ import asyncio
 import json
 import logging
 import threading
-from concurrent.futures import Future
-from typing import Any
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TimedOut
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,13 +28,18 @@ from pneumo.bundle import (
 )
 from pneumo.cases import CASES, CaseLibrary
 from pneumo.classifier import parse_operating_point
-from pneumo.errors import BundleError, HubUnreachable
+from pneumo.errors import BundleError, HubUnreachable, PneumoError, ServerBusy
 from pneumo.examination import Examination, Examiner
 from pneumo.framing import RASTER
 from pneumo.radiograph import Radiograph, read_radiograph
 from pneumo.sanity import SanityCheck
 
+TIME_LIMIT = 60.0
+"""Seconds that an examination may take, until its turn comes included."""
+EXAMINATIONS = logging.getLogger("pneumo.examinations")
+"""Where one JSON object an examination is logged: when, how long, of what size; neither its name nor its answer."""
 _LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 class ExaminationService:
@@ -45,7 +54,8 @@ class ExaminationService:
     def __init__(self, location: str | None = None) -> None:
         self._location = location
         self._examiner: Future[Examiner] = Future()
-        self._examining = threading.Lock()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="examine")
+        self._began: float | None = None
         self._starting = threading.Lock()
         self._library: CaseLibrary | None = None
         self._opening = threading.Lock()
@@ -87,19 +97,28 @@ class ExaminationService:
             If a choice is refused; of the operating point that is known before the networks are.
         BundleError
             If the networks cannot be loaded.
+        ServerBusy
+            If it was not finished within `TIME_LIMIT`.
         """
         operating_point = parse_operating_point(operating_point)
         examiner = self.examiner()
-        with self._examining:
-            return examiner.examine(radiograph, operating_point, **choices)
+        return self._in_turn(radiograph, lambda: examiner.examine(radiograph, operating_point, **choices))
 
     def sanity(
         self, radiograph: Radiograph, operating_point: str | float, method: str, target: str
     ) -> list[SanityCheck]:
         """The maps of the same networks with random weights; arguments and errors as `examine`."""
         examiner = self.examiner()
-        with self._examining:
-            return examiner.sanity(radiograph, operating_point, method, target)
+        return self._in_turn(radiograph, lambda: examiner.sanity(radiograph, operating_point, method, target))
+
+    def state(self) -> str:
+        """How it is: "loading", "failed", "ready", or "stuck" if an examination takes longer than it may."""
+        if not self._examiner.done():
+            return "loading"
+        if self._examiner.exception():
+            return "failed"
+        began = self._began
+        return "stuck" if began is not None and time.monotonic() - began > TIME_LIMIT else "ready"
 
     def library(self) -> CaseLibrary:
         """The case library of the bundle, read once; the networks need not be loaded.
@@ -138,6 +157,48 @@ class ExaminationService:
                 f"The networks must have been evaluated to be compared; {path} cannot be read ({error}). "
                 "Run `python -m training evaluate`."
             ) from error
+
+    def _in_turn(self, radiograph: Radiograph, examine: Callable[[], _T]) -> _T:
+        """Do it when those before are done, log it, and give up after `TIME_LIMIT`."""
+        asked = time.monotonic()
+        waited = None
+
+        def run() -> _T:
+            nonlocal waited
+            self._began = time.monotonic()
+            waited = self._began - asked
+            try:
+                return examine()
+            finally:
+                self._began = None
+
+        outcome = "failed"
+        future = self._worker.submit(run)
+        try:
+            answer = future.result(TIME_LIMIT)
+            outcome = "answered"
+        except TimedOut as error:
+            future.cancel()
+            outcome = "busy"
+            raise ServerBusy(
+                f"An examination may take at most {TIME_LIMIT:.0f} s; this one was not finished by then. "
+                "Try again in a minute."
+            ) from error
+        except PneumoError:
+            outcome = "refused"
+            raise
+        finally:
+            entry = {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "outcome": outcome,
+                "seconds": round(time.monotonic() - asked, 3),
+                "waited": None if waited is None else round(waited, 3),
+                "format": radiograph.format,
+                "width": radiograph.width,
+                "height": radiograph.height,
+            }
+            EXAMINATIONS.info("%s", json.dumps(entry))
+        return answer
 
     def _files(self) -> BundleFiles:
         """The files of the bundle; of one on the Hub, those of the commit whose networks were loaded."""
