@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,7 +23,6 @@ MAX_SECONDS = 5.0
 """Longest time that a file may take, in seconds of the processor."""
 MAX_MEMORY = 1024
 """Most memory that the process which reads them may ever hold, in MiB."""
-_PATIENCE = 60
 _FAULTS = Path("runs/mutations")
 
 
@@ -86,44 +85,57 @@ def mutations(files: int, first: int) -> None:
         sys.exit(1)
 
 
-def answers_to(first: int, files: int) -> Iterator[Answer]:
-    """What becomes of each damaged file, read in a process of its own, which is started again if it ends."""
+def answers_to(
+    first: int, files: int, read: Callable[[bytes], Radiograph] = read_radiograph, patience: float = 60
+) -> Iterator[Answer]:
+    """What becomes of each damaged file, read in a process of its own, which is started again if it ends.
+
+    Parameters
+    ----------
+    first, files : int
+        Number of the first, and how many.
+    read : callable
+        What reads them; of a module that the other process can import.
+    patience : float
+        Seconds without an answer after which that process is ended.
+    """
+    seeds, context = load_seeds(), multiprocessing.get_context("spawn")
     number, last = first, first + files
     while number < last:
-        here, there = multiprocessing.get_context("spawn").Pipe()
-        process = multiprocessing.get_context("spawn").Process(target=_read_all, args=(there, number, last))
+        here, there = context.Pipe()
+        process = context.Process(target=_read_all, args=(there, number, last, read))
         process.start()
         there.close()
+        words = ""
         try:
-            while number < last:
-                if not here.poll(_PATIENCE):
-                    yield Answer(number, _seed_of(number), "fault", f"no answer in {_PATIENCE} s", _PATIENCE, 0)
+            # It is ready once it has loaded what it damages.
+            here.recv()
+            while number < last and not words:
+                if here.poll(patience):
+                    yield here.recv()
                     number += 1
-                    break
-                yield here.recv()
-                number += 1
+                else:
+                    words = f"no answer in {patience:.0f} s"
         except EOFError:
             process.join()
             words = f"the process ended with status {process.exitcode}"
-            yield Answer(number, _seed_of(number), "fault", words, 0, 0)
-            number += 1
         finally:
             process.kill()
             process.join()
             here.close()
+        if words:
+            yield Answer(number, damaged(seeds, number)[0].name, "fault", words, 0, 0)
+            number += 1
 
 
-def _seed_of(number: int) -> str:
-    return damaged(load_seeds(), number)[0].name
-
-
-def _read_all(answers: Connection, first: int, last: int) -> None:
+def _read_all(answers: Connection, first: int, last: int, read: Callable[[bytes], Radiograph]) -> None:
     seeds = load_seeds()
+    answers.send(None)
     for number in range(first, last):
         seed, content = damaged(seeds, number)
         words, started = "", time.process_time()
         try:
-            check(read_radiograph(content))
+            check(read(content))
             outcome = "read"
         except PneumoError:
             outcome = "refused"
