@@ -126,14 +126,18 @@ def server(bundle_folder, tmp_path_factory):
 @contextlib.contextmanager
 def serve(models: Path | str, uploads: Path, code: str = "import app; app.launch()", **environment: str):
     """Start the page in a process of its own; give its address once it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with started(models, uploads, free_port(), code, **environment) as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def started(models: Path | str, uploads: Path, port: int, code: str, before: tuple[str, ...] = (), **environment: str):
+    """The same, at a port, by a command that starts with `before`, and with its process."""
     variables = {"PNEUMO_MODELS": str(models), "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(uploads)}
     log = uploads / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            [*before, sys.executable, "-c", code],
             cwd=ROOT,
             env=os.environ | variables | environment,
             stdout=output,
@@ -148,10 +152,17 @@ def serve(models: Path | str, uploads: Path, code: str = "import app; app.launch
                     urllib.request.urlopen(url, timeout=5).close()
                     break
                 time.sleep(0.1)
-            yield url
+            yield url, process
         finally:
             process.terminate()
             process.wait(timeout=30)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

@@ -110,7 +110,9 @@ async def _receive_apart(request: Any, upload_dir: str, *rest: Any, **options: A
         for path in apart:
             _remove(path)
         raise HTTPException(
-            507, f"An upload needs room on the server's disk; it could not be written ({error.strerror}). Try later."
+            507,
+            f"An upload needs room on the server's disk; it could not be written ({error.strerror}). "
+            "Try again later, or tell who runs this page.",
         ) from error
     finally:
         shutil.rmtree(arriving, ignore_errors=True)
