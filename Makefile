@@ -8,7 +8,7 @@ MASKS ?= $(BESIDE)lung_masks
 SIZES ?= $(BESIDE)original_sizes.csv
 ORIGINALS ?= $(BESIDE)full_resolution
 
-.PHONY: install develop app test check models prepared ablation reference systems screenshots space-check lock clean
+.PHONY: install develop app test check audit models prepared ablation reference systems screenshots space-check lock clean
 
 # The environment alone: what the Space installs.
 install: .venv/installed
@@ -37,6 +37,11 @@ check: develop
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/python tests/audit.py
+
+# Whether an advisory is known of a pinned dependency.
+audit: develop
+	.venv/bin/python tests/audit.py
 
 models: prepared
 	.venv/bin/python -m training train --seeds 0 1 2

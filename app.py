@@ -1,6 +1,18 @@
 """Entry of the Hugging Face Space and of `make app`."""
 
+import sys
+import tempfile
+
 from pneumo.backend import uncollected
+
+try:
+    # Gradio asks for it as it is imported.
+    tempfile.gettempdir()
+except FileNotFoundError as error:
+    sys.exit(
+        f"The page needs a folder for temporary files that it can write to; {error.strerror}. "
+        "Name one: TMPDIR=/path make app"
+    )
 
 with uncollected():
     from pneumo.ui.interface import launch

@@ -3,11 +3,14 @@
 import argparse
 from pathlib import Path
 
+from benchmarks.fuzz import fuzz
 from benchmarks.latency import latency
 from benchmarks.load import load
 from benchmarks.lungs import lungs
+from benchmarks.mutations import mutations
 from benchmarks.saliency import saliency
 from benchmarks.score import score
+from benchmarks.soak import soak
 from benchmarks.startup import startup
 from benchmarks.teaching import teaching
 from pneumo.bundle import EMBEDDED
@@ -53,6 +56,16 @@ def main() -> None:
     command.add_argument("--rounds", type=int, default=3, help="of all visitors; a busy page is asked once a round")
     command.add_argument("--concurrency", type=int, nargs="+", default=[], help="default: that of the page")
     command.set_defaults(run=load)
+    command = commands.add_parser("mutations", help="whether damaged files are read, or refused in words")
+    command.add_argument("--files", type=int, default=10_000)
+    command.add_argument("--first", type=int, default=0, help="number of the first: the same is always the same file")
+    command.set_defaults(run=mutations)
+    command = commands.add_parser("fuzz", help="the same, the damage guided by what code it reaches")
+    command.add_argument("--seconds", type=int, default=300)
+    command.set_defaults(run=fuzz)
+    command = commands.add_parser("soak", help="whether the page's memory stays flat over very many examinations")
+    command.add_argument("--examinations", type=int, default=2000)
+    command.set_defaults(run=soak)
     options = vars(parser.parse_args())
     options.pop("run")(**options)
 

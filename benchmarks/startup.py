@@ -20,6 +20,7 @@ from gradio_client import Client, handle_file
 from pneumo.ui.examples import load_examples
 
 _ROOT = Path(__file__).resolve().parent.parent
+_PAGE = "import app; app.launch()"
 _WARM_ANSWERS = 10
 
 
@@ -40,15 +41,15 @@ def startup(repeats: int) -> None:
 
 
 @contextlib.contextmanager
-def served(code: str = "import app; app.launch()") -> Iterator[str]:
+def served(code: str = _PAGE) -> Iterator[str]:
     """Start the page in a process of its own, by some code; give its address once it answers."""
-    with _running(code) as (url, _):
+    with running(code) as (url, _):
         yield url
 
 
 @contextlib.contextmanager
-def _running(code: str = "import app; app.launch()") -> Iterator[tuple[str, int]]:
-    """The same, with the number of its process."""
+def running(code: str = _PAGE, **environment: str) -> Iterator[tuple[str, int]]:
+    """The same, with the number of its process; the environment is added to this one's."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -56,7 +57,7 @@ def _running(code: str = "import app; app.launch()") -> Iterator[tuple[str, int]
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=_ROOT,
-        env=os.environ | {"GRADIO_SERVER_PORT": str(port)},
+        env=os.environ | {"GRADIO_SERVER_PORT": str(port)} | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -85,7 +86,7 @@ def measure(radiograph: bytes) -> tuple[float, float, float, float]:
 
 def _measure(radiograph: str) -> tuple[float, float, float, float]:
     began = time.perf_counter()
-    with _running() as (url, process):
+    with running() as (url, process):
         until_served = time.perf_counter() - began
         client = Client(url, verbose=False)
         client.predict(handle_file(radiograph), api_name="/examine")
@@ -95,9 +96,13 @@ def _measure(radiograph: str) -> tuple[float, float, float, float]:
             start = time.perf_counter()
             client.predict(handle_file(radiograph), api_name="/examine")
             later.append(time.perf_counter() - start)
-        status = Path(f"/proc/{process}/status").read_text()
-        resident = int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024
-        return until_served, first, statistics.median(later), resident
+        return until_served, first, statistics.median(later), resident(process)
+
+
+def resident(process: int) -> float:
+    """The memory that a process holds, in MiB."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024
 
 
 def _serves(url: str) -> bool:

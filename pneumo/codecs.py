@@ -78,12 +78,12 @@ def decode(syntax: str, frame: bytes, layout: Layout) -> np.ndarray:
 
 
 def _jpeg(frame: bytes, layout: Layout) -> np.ndarray:
-    _check(layout, *_jpeg_size(frame))
+    _check(layout, *jpeg_size(frame))
     return imagecodecs.jpeg8_decode(frame)
 
 
 def _jpeg_ls(frame: bytes, layout: Layout) -> np.ndarray:
-    _check(layout, *_jpeg_size(frame))
+    _check(layout, *jpeg_size(frame))
     # CharLS counts to four thousand million where a stream is cut off; an end of the image stops it.
     return imagecodecs.jpegls_decode(frame + bytes((0xFF, _END)))
 
@@ -121,15 +121,15 @@ def _rle(frame: bytes, layout: Layout) -> np.ndarray:
     return values.astype(f"u{count}").reshape(layout.rows, layout.columns)
 
 
-def _jpeg_size(frame: bytes) -> tuple[int, int, int]:
+def jpeg_size(frame: bytes) -> tuple[int, int, int]:
     """Rows, columns and components of the only frame of a JPEG or JPEG-LS."""
-    found = [struct.unpack_from(">HHB", frame, place + 5) for marker, place in _markers(frame) if marker in _FRAMES]
+    found = [struct.unpack_from(">HHB", frame, place + 5) for marker, place in markers(frame) if marker in _FRAMES]
     if len(found) != 1:
         raise DamagedFrame(f"{len(found)} frames")
     return found[0]
 
 
-def _markers(frame: bytes) -> Iterator[tuple[int, int]]:
+def markers(frame: bytes) -> Iterator[tuple[int, int]]:
     """Each marker, and where it begins, up to the first scan."""
     if frame[:2] != bytes((0xFF, _START)):
         raise DamagedFrame("no start of an image")

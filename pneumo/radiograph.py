@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from pneumo import dicom
+from pneumo import dicom, pictures
 from pneumo.dicom_header import Header
 from pneumo.errors import NotAChestRadiograph, PneumoError, RadiographSizeError, UnreadableRadiograph
 
@@ -268,6 +268,7 @@ def _decode(data: bytes, name: str) -> Radiograph:
     # write it, for another format.
     plugin = PngImageFile if data.startswith(_PNG) else JpegImageFile
     try:
+        claimed = pictures.check_png(data) if plugin is PngImageFile else pictures.check_jpeg(data)
         image = plugin(io.BytesIO(data))
     except _DECODING_ERRORS as error:
         raise _damaged(name) from error
@@ -283,9 +284,16 @@ def _decode(data: bytes, name: str) -> Radiograph:
             if plugin is PngImageFile:
                 # The decoder alone lets some damage in the last lines pass; the checksums do not.
                 PngImageFile(io.BytesIO(data)).verify()
+            elif claimed != (image.height, image.width, len(image.layer)):
+                # Where its header is read otherwise by libjpeg, Pillow before 13 writes beyond its lines
+                # (CVE-2026-112403).
+                raise _damaged(name)
             # A colour JPEG of a gray image needs only its luminance decoded.
             image.draft("L", image.size)
             image.load()
+            for key in pictures.EXIF_KEYS:
+                if len(image.info.get(key, "")) > pictures.MAX_EXIF:
+                    del image.info[key]
             upright = ImageOps.exif_transpose(image)
             pixels, notes = _to_gray(upright)
         except _DECODING_ERRORS as error:

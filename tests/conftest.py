@@ -21,6 +21,8 @@ from pneumo.backend import load_tensorflow
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+PAGE = "import app; app.launch()"
+"""What starts the page."""
 
 
 def pytest_collection_modifyitems(items):
@@ -124,23 +126,28 @@ def server(bundle_folder, tmp_path_factory):
 
 
 @contextlib.contextmanager
-def serve(models: Path | str, uploads: Path, code: str = "import app; app.launch()", **environment: str):
+def serve(models: Path | str, uploads: Path, code: str = PAGE, **environment: str):
     """Start the page in a process of its own; give its address once it answers."""
-    with serve_process(models, uploads, code, **environment) as (url, _, _):
+    with started(models, uploads, code=code, **environment) as (url, _, _):
         yield url
 
 
 @contextlib.contextmanager
-def serve_process(models: Path | str, uploads: Path, code: str = "import app; app.launch()", **environment: str):
-    """The same; give its address, its process and the file of what it writes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def started(
+    models: Path | str,
+    uploads: Path,
+    port: int | None = None,
+    code: str = PAGE,
+    before: tuple[str, ...] = (),
+    **environment: str,
+):
+    """The same, by a command that starts with `before`; give its address, its process and the file of what it says."""
+    port = port or free_port()
     variables = {"PNEUMO_MODELS": str(models), "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(uploads)}
     log = uploads / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            [*before, sys.executable, "-c", code],
             cwd=ROOT,
             env=os.environ | variables | environment,
             stdout=output,
@@ -159,6 +166,13 @@ def serve_process(models: Path | str, uploads: Path, code: str = "import app; ap
         finally:
             process.terminate()
             process.wait(timeout=60)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

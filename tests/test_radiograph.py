@@ -6,6 +6,7 @@ import random
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -644,3 +645,49 @@ def test_refused_array(values):
 def test_empty_array(shape):
     with pytest.raises(RadiographSizeError, match=f"array is {shape[1]} x {shape[0]}"):
         read_radiograph(np.zeros(shape, np.uint8))
+
+
+# What costs more than its bytes
+
+
+def behind_header(data: bytes, parts: bytes) -> bytes:
+    """A PNG with chunks before its first one of the image, or a JPEG with segments after its start."""
+    place = 33 if data.startswith(b"\x89PNG") else 2
+    return data[:place] + parts + data[place:]
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes((0xFF, marker)) + struct.pack(">H", 2 + len(content)) + content
+
+
+HEADS = b"Exif\0\0" * 10_000
+COSTLY = {
+    "JPEG of a million segments": (lambda gray: behind_header(jpeg(gray), segment(0xFE, b"") * 1_000_000), False),
+    "JPEG of much EXIF": (lambda gray: behind_header(jpeg(gray), segment(0xE1, HEADS) * 100), False),
+    "JPEG of many EXIF": (lambda gray: behind_header(jpeg(gray), segment(0xE1, HEADS[:12]) * 90_000), False),
+    "JPEG of two frames": (
+        lambda gray: behind_header(jpeg(gray), segment(0xC0, struct.pack(">BHHBBBB", 8, 80, 4000, 1, 1, 17, 0))),
+        False,
+    ),
+    "PNG of a million chunks": (lambda gray: behind_header(png(gray), chunk(b"abCd", b"") * 1_000_000), False),
+    "PNG of much EXIF": (lambda gray: behind_header(png(gray), chunk(b"eXIf", HEADS * 50)), True),
+    "PNG of much EXIF as text": (
+        lambda gray: behind_header(
+            png(gray),
+            chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\n\n\n" + (HEADS * 8).hex().encode())),
+        ),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "is_read"), COSTLY.values(), ids=COSTLY)
+def test_costly(gray, make, is_read):
+    data = make(gray)
+    started = time.process_time()
+    if is_read:
+        assert np.array_equal(read_radiograph(data).pixels, gray)
+    else:
+        with pytest.raises(UnreadableRadiograph, match="is truncated or damaged"):
+            read_radiograph(data)
+    assert time.process_time() - started < 2

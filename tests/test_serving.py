@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import gradio as gr
 import httpx
 import pytest
-from conftest import DATA, ROOT, serve, serve_process
+from conftest import DATA, ROOT, serve, started
 from gradio.routes import App
 
 from benchmarks.load import RIGHT, ask_at_once, radiographs, wait_until_ready
@@ -302,7 +302,7 @@ def test_busy_page_says_so(bundle_folder, tmp_path):
 
 def test_graceful_end(bundle_folder, tmp_path):
     """Told to stop, the program answers what is being examined, refuses what comes, and ends well."""
-    with serve_process(bundle_folder, tmp_path, SLOW) as (url, process, log):
+    with started(bundle_folder, tmp_path, code=SLOW) as (url, process, log):
         wait_until_ready(url)
         answers = []
         asking = threading.Thread(target=lambda: answers.append(ask(url, upload(url))))

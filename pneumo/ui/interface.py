@@ -69,11 +69,11 @@ def launch(**options: Any) -> None:
     **options
         Passed to Gradio's `launch`. Address and port follow GRADIO_SERVER_NAME and GRADIO_SERVER_PORT.
     """
+    uploads.keep_apart()
     service = ExaminationService()
     page = build_interface(service)
     running = Running(page, service)
     _log_examinations()
-    uploads.keep_apart()
     service.start()
     # A port that is named is the only one tried; Gradio itself would take the next free one.
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))

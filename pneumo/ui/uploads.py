@@ -7,24 +7,49 @@ file share one, and a patient's name may stand on the disk.
 from __future__ import annotations
 
 import secrets
+import shutil
+import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from fastapi import HTTPException
 from gradio import routes
 from gradio.data_classes import FileData
+from gradio.utils import get_upload_folder
 
 MAX_TOTAL = 512 * 2**20
 """Largest sum of files that are uploaded at once, in bytes."""
 NAME = "upload"
 """Name of every upload's file."""
+ABANDONED = 10 * 60
+"""Seconds after which an upload on the disk is one that a killed server left."""
+_TOKEN = 16
 _receive = routes.upload_fn
 
 
 def keep_apart() -> None:
-    """Let Gradio put every upload, from now on, into a folder of its own."""
+    """Let Gradio put every upload, from now on, into a folder of its own; delete those that a killed server left.
+
+    Raises
+    ------
+    SystemExit
+        If there is no place for them that can be written.
+    """
+    place = Path(get_upload_folder())
+    probe = place / secrets.token_hex(_TOKEN)
+    try:
+        probe.mkdir(parents=True)
+        probe.rmdir()
+        _delete_abandoned(place)
+    except OSError as error:
+        sys.exit(
+            f"The page needs a folder for uploads that it can write to; {place}: {error.strerror}. "
+            "Name another: GRADIO_TEMP_DIR=/path make app"
+        )
     routes.upload_fn = _receive_apart
 
 
@@ -72,13 +97,32 @@ def _remove(path: Path) -> None:
 
 
 async def _receive_apart(request: Any, upload_dir: str, *rest: Any, **options: Any) -> tuple[list, list, list]:
-    files, left, places = await _receive(request, upload_dir, *rest, **options)
-    # Nothing is awaited from when Gradio placed them: no other upload has come between.
-    apart = []
-    for file in files:
-        folder = Path(upload_dir) / secrets.token_hex(16)
-        folder.mkdir()
-        apart.append(str(Path(file).rename(folder / NAME)))
-        with suppress(OSError):
-            Path(file).parent.rmdir()
-    return apart, left, places
+    # What arrives is written here; a broken connection or a full disk leaves nothing of it behind.
+    arriving = Path(upload_dir) / secrets.token_hex(_TOKEN)
+    apart: list[Path] = []
+    try:
+        files, left, places = await _receive(request, str(arriving), *rest, **options)
+        for file in files:
+            folder = Path(upload_dir) / secrets.token_hex(_TOKEN)
+            folder.mkdir()
+            apart.append(Path(file).rename(folder / NAME))
+    except OSError as error:
+        for path in apart:
+            _remove(path)
+        raise HTTPException(
+            507,
+            f"An upload needs room on the server's disk; it could not be written ({error.strerror}). "
+            "Try again later, or tell who runs this page.",
+        ) from error
+    finally:
+        shutil.rmtree(arriving, ignore_errors=True)
+    return [str(path) for path in apart], left, places
+
+
+def _delete_abandoned(place: Path) -> None:
+    """Delete uploads that nobody will read any more; those of other servers with the same folder are younger."""
+    for folder in place.iterdir():
+        with suppress(OSError, ValueError):
+            is_ours = len(bytes.fromhex(folder.name)) == _TOKEN
+            if is_ours and time.time() - folder.stat().st_mtime > ABANDONED:
+                shutil.rmtree(folder)
