@@ -15,6 +15,7 @@ from benchmarks.startup import startup
 from benchmarks.teaching import teaching
 from pneumo.bundle import EMBEDDED
 from pneumo.methods import METHODS
+from pneumo.zoo import ARCHITECTURES
 
 
 def main() -> None:
@@ -66,8 +67,23 @@ def main() -> None:
     command = commands.add_parser("soak", help="whether the page's memory stays flat over very many examinations")
     command.add_argument("--examinations", type=int, default=2000)
     command.set_defaults(run=soak)
+    command = commands.add_parser("training", help="how busy a training keeps the processor, and what SMOTE needs")
+    command.add_argument("--data", type=Path, default=Path("runs/data/dataset.json"))
+    command.add_argument("--lungs", type=Path, default=Path("runs/lungs"), help="folder of the segmenter")
+    command.add_argument("--network", choices=ARCHITECTURES, default="cnn")
+    command.add_argument("--images", type=int, default=1280)
+    command.add_argument("--rounds", type=int, default=3)
+    command.add_argument("--json", action="store_true", dest="as_json")
+    command.set_defaults(run=_training)
     options = vars(parser.parse_args())
     options.pop("run")(**options)
+
+
+def _training(**options) -> None:
+    # Imported only now: Keras is not needed to start the page.
+    from benchmarks.training import training
+
+    training(**options)
 
 
 main()

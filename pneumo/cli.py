@@ -16,6 +16,7 @@ from typing import Protocol, TextIO
 
 from pneumo.bundle import LOCATION_VARIABLE, OPERATING_POINTS, load_bundle
 from pneumo.classifier import JointPrediction, Prediction, parse_operating_point
+from pneumo.cluster import on_cluster
 from pneumo.errors import PneumoError, UnknownNameError
 from pneumo.examination import COVERS, DECIDED, DISCLAIMER, HOTTEST, TARGETS, Examination, Examiner
 from pneumo.intake import sources_of_paths
@@ -26,7 +27,7 @@ from pneumo.render import encode_png, overlay
 from pneumo.report import probability
 from pneumo.saliency import HeatStatus
 from pneumo.schema import examination_schema
-from pneumo.score import score
+from pneumo.score import Engine, score
 from pneumo.secondary_capture import secondary_capture
 from pneumo.zoo import architecture
 
@@ -39,6 +40,7 @@ CALIBRATED = (
 
 _NONE = "none"
 _REPORTS = (".pdf", ".png")
+_ENGINES: dict[str, Engine | None] = {"local": None, "ray": on_cluster}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -116,6 +118,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=[*METHODS, _NONE],
         default=DEFAULT_METHOD,
         help=f"heatmap method of the evidence (default: {DEFAULT_METHOD})",
+    )
+    many.add_argument(
+        "--engine",
+        choices=_ENGINES,
+        default=next(iter(_ENGINES)),
+        help="local: this machine; ray: a Ray cluster, that which RAY_ADDRESS names (default: local)",
     )
     many.set_defaults(run=_score)
     schema = commands.add_parser("schema", help="print the JSON Schema of what predict --format json prints")
@@ -219,6 +227,7 @@ def _score(options: argparse.Namespace) -> int:
         operating_point,
         options.column,
         sys.stderr,
+        _ENGINES[options.engine],
     )
     rate = f", {done.asked:,} of them now, {done.asked / done.seconds:.1f} a second" if done.asked else ""
     print(f"{options.out}: {done.rows:,} rows, {done.refused:,} of them refused{rate}. {DISCLAIMER}")

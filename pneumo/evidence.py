@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pneumo.framing import RASTER
-from pneumo.lungs import Lungs
+from pneumo.lungs import ZONES, Lungs
 from pneumo.report import percent
 from pneumo.saliency import Heatmap, HeatStatus
 
@@ -80,14 +80,15 @@ def evidence_of(heatmap: Heatmap, lungs: Lungs | None) -> Evidence | None:
     total = heat.sum()
     if total <= 0:
         return None
-    zones = lungs.zones()
+    inside, numbers = lungs.places
+    shares = np.bincount(numbers, heat.ravel()[inside], len(ZONES)) / total
     row, column = divmod(int(heat.argmax()), RASTER)
     return Evidence(
-        share_in_lungs=float(heat[lungs.mask].sum() / total),
+        share_in_lungs=float(shares.sum()),
         chance=float(lungs.mask[heatmap.box.clipped(RASTER, RASTER)].mean()),
-        zones={name: float(heat[zone].sum() / total) for name, zone in zones.items()},
+        zones=dict(zip(ZONES, shares.tolist(), strict=True)),
         peak=((column + 0.5) / RASTER, (row + 0.5) / RASTER),
-        peak_zone=next((name for name, zone in zones.items() if zone[row, column]), ""),
+        peak_zone=next((name for name, zone in lungs.zones().items() if zone[row, column]), ""),
     )
 
 

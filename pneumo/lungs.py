@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from pneumo.framing import RASTER, Box, scale_gray
-from pneumo.probe import compile_outputs
+from pneumo.probe import compile_folded
 
 if TYPE_CHECKING:
     import keras
@@ -86,6 +86,15 @@ class Lungs:
         return dict(self._zones)
 
     @cached_property
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the lungs are in a flat raster, and the place in `ZONES` of each such pixel: int64, shape (n,)."""
+        numbers = np.zeros((RASTER, RASTER), np.int64)
+        for number, zone in enumerate(self._zones.values()):
+            numbers[zone] = number
+        inside = np.flatnonzero(self.mask)
+        return inside, numbers.ravel()[inside]
+
+    @cached_property
     def _zones(self) -> dict[str, np.ndarray]:
         result = {}
         rows = np.arange(RASTER)[:, np.newaxis]
@@ -154,7 +163,7 @@ class Segmenter:
             # A training may run on another backend.
             self._forward = model.predict_on_batch
             return
-        self._forward = compile_outputs(model)
+        self._forward = compile_folded(model)
 
     @property
     def traces(self) -> int:

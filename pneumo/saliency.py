@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -52,11 +53,12 @@ class Heatmap:
     @property
     def status(self) -> HeatStatus:
         """Whether there is something to draw; a blank or broken map is said in words instead."""
-        if not np.isfinite(self.values).all():
+        low, high = float(self.values.min(initial=np.inf)), float(self.values.max(initial=-np.inf))
+        if self.values.size and not math.isfinite(high - low):
             return HeatStatus.NOT_FINITE
-        if self.values.max(initial=0) <= 0:
+        if high <= 0:
             return HeatStatus.EMPTY
-        return HeatStatus.DRAWN if np.ptp(self.values) > 0 else HeatStatus.FLAT
+        return HeatStatus.DRAWN if high > low else HeatStatus.FLAT
 
     @property
     def peak(self) -> float | None:

@@ -6,12 +6,11 @@ import fcntl
 import json
 import os
 import shutil
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,6 +20,7 @@ from pneumo.errors import SourceError, first_line
 from pneumo.examination import Examination, Examiner
 from pneumo.framing import to_raster
 from pneumo.lungs import ZONES
+from pneumo.progress import Progress
 from pneumo.radiograph import Radiograph
 from pneumo.supply import Item, Supply, arrow, open_supply, read_item
 
@@ -33,8 +33,6 @@ _MERGED = 16
 """Parts of one row group of the result."""
 _JOB = "job.json"
 _KEY = b"pneumo.job"
-_WATCHED, _EVERY = 0.5, 10.0
-"""Seconds between two words of progress on a terminal, and elsewhere."""
 _EVIDENCE = {
     "status": "string",
     "target": "string",
@@ -66,6 +64,38 @@ class Scored:
     refused: int
     asked: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What another engine than this process is to do.
+
+    Attributes
+    ----------
+    source : Path
+    column : str or None
+    load : callable
+        Returns the `Examiner`.
+    operating_point : str or float
+    total : int
+        Radiographs of the source.
+    batch : int
+        How many of them the networks are asked of at once.
+    parts : list of tuple of int
+        Number, first radiograph and the one after the last, of each part that is missing.
+    """
+
+    source: Path
+    column: str | None
+    load: Callable[[], Examiner]
+    operating_point: str | float
+    total: int
+    batch: int
+    parts: list[tuple[int, int, int]]
+
+
+Engine = Callable[[Job], Iterator[tuple[int, list[dict[str, Any]]]]]
+"""Gives the number and the rows of each part of a job, in any order."""
 
 
 def columns(bundle: Bundle, explained: bool = True) -> dict[str, str]:
@@ -140,6 +170,7 @@ def score(
     operating_point: str | float = OPERATING_POINTS[0],
     column: str | None = None,
     progress: TextIO | None = None,
+    engine: Engine | None = None,
 ) -> Scored:
     """Examine every radiograph of a source and write one row each.
 
@@ -159,6 +190,8 @@ def score(
     column : str, optional
     progress : text stream, optional
         Where to say how far it is.
+    engine : callable, optional
+        Who makes the parts, such as `pneumo.cluster.on_cluster`. Default: this process.
 
     Raises
     ------
@@ -178,10 +211,16 @@ def score(
             if out.exists():
                 return _finished(out, parts, job)
             _check_job(parts, job)
-            # Made here, and not by the first threads that need it.
-            examiner.graph(explained=examiner.method is not None)
-            done = _Progress(len(supply), progress)
-            _make_parts(supply, parts, schema, examiner, operating_point, done)
+            done = Progress(len(supply), progress)
+            if engine is None:
+                # Made here, and not by the first threads that need it.
+                examiner.graph(explained=examiner.method is not None)
+                _make_parts(supply, parts, schema, examiner, operating_point, done)
+            else:
+                missing = _missing(supply, parts, done)
+                for number, rows in engine(Job(source, column, load, operating_point, done.total, BATCH, missing)):
+                    _write_part(pa, _part(parts, number), rows, schema)
+                    done.add(rows)
             done.end()
             _join(parts, out, schema)
             shutil.rmtree(parts)
@@ -266,7 +305,7 @@ def _part(parts: Path, number: int) -> Path:
 
 
 def _make_parts(
-    supply: Supply, parts: Path, schema: Any, examiner: Examiner, operating_point: str | float, done: _Progress
+    supply: Supply, parts: Path, schema: Any, examiner: Examiner, operating_point: str | float, done: Progress
 ) -> None:
     """Make the parts that are missing. Several batches are on their way at once, each read, decoded or asked."""
     pa = arrow()
@@ -285,6 +324,19 @@ def _make_parts(
         _write_part(pa, _part(parts, number), made, schema)
 
 
+def _missing(supply: Supply, parts: Path, done: Progress) -> list[tuple[int, int, int]]:
+    """The parts that are not there yet; those that are must be of the same source."""
+    spans = [(number, start, min(start + PART, done.total)) for number, start in enumerate(range(0, done.total, PART))]
+    missing = []
+    for number, start, stop in spans:
+        path = _part(parts, number)
+        if path.exists():
+            _check_names(path, list(supply.between(start, stop)), done)
+        else:
+            missing.append((number, start, stop))
+    return missing
+
+
 def _write_part(pa: Any, path: Path, rows: list[dict[str, Any]], schema: Any) -> None:
     sink = pa.BufferOutputStream()
     pa.parquet.write_table(pa.Table.from_pylist(rows, schema), sink)
@@ -292,7 +344,7 @@ def _write_part(pa: Any, path: Path, rows: list[dict[str, Any]], schema: Any) ->
 
 
 def _rows(
-    supply: Supply, parts: Path, examiner: Examiner, operating_point: str | float, done: _Progress
+    supply: Supply, parts: Path, examiner: Examiner, operating_point: str | float, done: Progress
 ) -> Iterator[list[dict[str, Any]] | None]:
     """The rows of one batch after the other, in order; None for a part that is there already."""
     workers = 1 + (os.cpu_count() or 1)
@@ -313,7 +365,7 @@ def _result(future: Future | None) -> list[dict[str, Any]] | None:
     return future.result() if future else None
 
 
-def _batches(supply: Supply, parts: Path, done: _Progress) -> Iterator[list[Item] | None]:
+def _batches(supply: Supply, parts: Path, done: Progress) -> Iterator[list[Item] | None]:
     """Items to be asked, some at a time; None for a part that is there already."""
     items = iter(supply)
     number = 0
@@ -328,7 +380,7 @@ def _batches(supply: Supply, parts: Path, done: _Progress) -> Iterator[list[Item
         number += 1
 
 
-def _check_names(path: Path, items: list[Item], done: _Progress) -> None:
+def _check_names(path: Path, items: list[Item], done: Progress) -> None:
     table = arrow().parquet.read_table(path, columns=["file", "error"])
     if table["file"].to_pylist() != [item.name for item in items]:
         raise SourceError(
@@ -348,55 +400,3 @@ def _join(parts: Path, out: Path, schema: Any) -> None:
             tables = [pa.parquet.read_table(path) for path in paths[start : start + _MERGED]]
             writer.write_table(pa.concat_tables(tables), row_group_size=_MERGED * PART)
     os.replace(passing, out)
-
-
-@dataclass
-class _Progress:
-    """How many rows there are, and how long the rest will take."""
-
-    total: int
-    stream: TextIO | None
-    rows: int = 0
-    refused: int = 0
-    asked: int = 0
-    started: float = field(default_factory=time.perf_counter)
-    said: float = field(default_factory=time.perf_counter)
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.started
-
-    def skip(self, rows: int, refused: int) -> None:
-        self.rows, self.refused = self.rows + rows, self.refused + refused
-
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        self.skip(len(rows), sum("error" in row for row in rows))
-        self.asked += len(rows)
-        now = time.perf_counter()
-        watched = self.stream is not None and self.stream.isatty()
-        if self.stream is not None and now - self.said >= (_WATCHED if watched else _EVERY):
-            self.said = now
-            line, end = (f"\r{self.words:<78}", "") if watched else (self.words, "\n")
-            print(line, end=end, file=self.stream, flush=True)
-
-    def end(self) -> None:
-        if self.stream is not None and self.stream.isatty():
-            print(f"\r{'':<78}\r", end="", file=self.stream, flush=True)
-
-    @property
-    def words(self) -> str:
-        rate = self.asked / max(self.seconds, 1e-3)
-        left = (self.total - self.rows) / max(rate, 1e-3)
-        refused = f", {self.refused:,} refused" if self.refused else ""
-        return (
-            f"{self.rows:,} of {self.total:,} ({self.rows / max(self.total, 1):.0%}){refused}, "
-            f"{rate:.1f} a second, {duration(left)} left"
-        )
-
-
-def duration(seconds: float) -> str:
-    """A time as a person says it, such as "3 min" or "2 h 05 min"."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{round(seconds)} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import zipfile
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -52,6 +55,9 @@ class Supply(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Item]: ...
+
+    def between(self, start: int, stop: int) -> Iterator[Item]:
+        """Some of them, by number, without reading those before."""
 
 
 def open_supply(source: Path, column: str | None = None) -> Supply:
@@ -107,7 +113,7 @@ def arrow() -> ModuleType:
     return pyarrow
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Folder:
     root: Path
 
@@ -119,10 +125,19 @@ class _Folder:
         return sum(1 for _ in self._paths())
 
     def __iter__(self) -> Iterator[Item]:
-        for path in self._paths():
-            # A name that is not text is written with escapes.
-            name = os.fsencode(path.relative_to(self.root)).decode(errors="backslashreplace")
-            yield Item(name, lambda path=path, name=name: read_radiograph(path, name))  # type: ignore[misc]
+        return map(self._item, self._paths())
+
+    def between(self, start: int, stop: int) -> Iterator[Item]:
+        return map(self._item, self._listed[start:stop])
+
+    @cached_property
+    def _listed(self) -> list[Path]:
+        return list(self._paths())
+
+    def _item(self, path: Path) -> Item:
+        # A name that is not text is written with escapes.
+        name = os.fsencode(path.relative_to(self.root)).decode(errors="backslashreplace")
+        return Item(name, lambda: read_radiograph(path, name))
 
     def _paths(self) -> Iterator[Path]:
         for folder, folders, files in os.walk(self.root, onerror=_unreadable):
@@ -143,8 +158,13 @@ class _Archive:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Item]:
-        for entry in self._entries:
-            yield Item(entry.filename, lambda entry=entry: self._read(entry))  # type: ignore[misc]
+        return map(self._item, self._entries)
+
+    def between(self, start: int, stop: int) -> Iterator[Item]:
+        return map(self._item, self._entries[start:stop])
+
+    def _item(self, entry: zipfile.ZipInfo) -> Item:
+        return Item(entry.filename, lambda: self._read(entry))
 
     def _read(self, entry: zipfile.ZipInfo) -> Radiograph:
         if entry.file_size > MAX_BYTES:
@@ -172,12 +192,19 @@ class _Parquet:
         return self._file.metadata.num_rows
 
     def __iter__(self) -> Iterator[Item]:
-        number = 0
+        return self.between(0, len(self))
+
+    def between(self, start: int, stop: int) -> Iterator[Item]:
+        metadata = self._file.metadata
+        ends = list(accumulate(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)))
+        groups = range(bisect_right(ends, start), min(bisect_left(ends, stop) + 1, len(ends)))
+        number = ends[groups[0] - 1] if groups and groups[0] else 0
         wanted = [self._column, *([self._name] if self._name else [])]
-        batches = self._open().iter_batches(_ROWS, columns=wanted)
+        batches = self._open().iter_batches(_ROWS, row_groups=list(groups), columns=wanted)
         while (batch := self._next(batches)) is not None:
             for row in batch.to_pylist():
-                yield self._item(row, number)
+                if start <= number < stop:
+                    yield self._item(row, number)
                 number += 1
 
     def _next(self, batches: Iterator[Any]) -> Any:

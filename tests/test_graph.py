@@ -2,20 +2,22 @@
 
 import dataclasses
 
+import cv2
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from pneumo.bundle import EMBEDDED, load_bundle
+from pneumo.bundle import EMBEDDED, SEGMENTER, load_bundle, open_bundle
 from pneumo.classifier import Classifier
 from pneumo.examination import Examiner
-from pneumo.framing import Prepared
+from pneumo.framing import Prepared, scale_gray
 from pneumo.graph import NetworkGraph
 from pneumo.methods import DEFAULT_METHOD, class_evidence
+from pneumo.probe import compile_folded, compile_outputs
 from pneumo.radiograph import read_radiograph
 from pneumo.saliency import Explainer
-from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, architecture, build
+from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, architecture, build, build_segmenter
 
 PROBABILITY = 1e-5
 """How far probabilities of the two ways may lie apart."""
@@ -142,3 +144,38 @@ def with_model(bundle, name, model):
     """The bundle with one network alone, of other weights or layers."""
     network = dataclasses.replace(bundle.networks[name], model=model, input_size=model.inputs[0].shape[1])
     return dataclasses.replace(bundle, networks={name: network})
+
+
+def test_normalisations_folded_into_convolutions():
+    """Of the segmenter, and where there is a bias, another user of the outputs, or an activation between."""
+    keras.utils.set_random_seed(1)
+    generator = np.random.default_rng(1)
+    model = build_segmenter(32, (2, 3, 4, 5, 6))
+    plain = keras.Input((32, 32, 1))
+    x = keras.layers.Conv2D(3, 3, 2, padding="same", name="with_bias")(plain)
+    twice = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Concatenate()([x, twice])
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 3, dilation_rate=2, name="wide")(x))
+    other = keras.Model(plain, keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 1, activation="relu")(x)))
+    for network in (model, other):
+        for weight in network.weights:
+            low = 0.3 if weight.path.endswith(("gamma", "moving_variance")) else -0.5
+            weight.assign(generator.uniform(low, 0.5, weight.shape))
+        inputs = generator.normal(size=(3, 32, 32, 1)).astype(np.float32)
+        expected = network(inputs, training=False).numpy()
+        assert expected.std() > 1e-3
+        np.testing.assert_allclose(compile_folded(network)(inputs).numpy(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_folded_segmenter_finds_the_same_masks(prepared):
+    files = open_bundle(EMBEDDED)
+    model = build_segmenter()
+    model.load_weights(files.path(SEGMENTER))
+    size = model.inputs[0].shape[1:3]
+    small = np.stack([cv2.resize(item.raster, size, interpolation=cv2.INTER_AREA) for item in prepared])
+    inputs = scale_gray(small, "standard")
+    expected, found = (make(model)(inputs).numpy() for make in (compile_outputs, compile_folded))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    sure = abs(expected - 0.5) > 1e-4
+    assert sure.mean() > 0.999
+    assert np.array_equal(found[sure] >= 0.5, expected[sure] >= 0.5)

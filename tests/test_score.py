@@ -18,13 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
+from pneumo import progress
 from pneumo import score as scoring
 from pneumo.bundle import EMBEDDED, load_bundle
 from pneumo.cli import main
 from pneumo.errors import SourceError
 from pneumo.examination import Examiner
+from pneumo.progress import Progress, duration
 from pneumo.radiograph import read_radiograph
-from pneumo.score import columns, duration, score
+from pneumo.score import columns, score
 from pneumo.supply import open_supply
 
 BAD = {"NORMAL/cut.jpeg": "truncated or damaged", "NORMAL/empty.png": "is empty", "words.jpg": "a text file"}
@@ -201,7 +203,7 @@ def interrupted(folder, examiner, tmp_path, monkeypatch) -> tuple[Path, Path]:
         def flush(self) -> None:
             pass
 
-    monkeypatch.setattr(scoring, "_WATCHED", 0.0)
+    monkeypatch.setattr(progress, "_WATCHED", 0.0)
     with pytest.raises(Interrupted):
         score(copy, out, lambda: examiner, progress=Stream())
     assert len(parts_of(out)) == 2
@@ -329,7 +331,7 @@ def test_duration(seconds, words):
 
 
 def test_progress_says_how_far_it_is(capsys):
-    done = scoring._Progress(100, sys.stderr)
+    done = Progress(100, sys.stderr)
     done = dataclasses.replace(done, started=done.started - 10, said=done.said - 60)
     done.skip(30, 0)
     done.add([{"file": "a"}] * 19 + [{"file": "b", "error": "no"}])

@@ -101,21 +101,25 @@ def _oversample(images: np.ndarray, labels: np.ndarray, seed: int) -> Balanced:
 def _smote(images: np.ndarray, labels: np.ndarray, seed: int) -> Balanced:
     """Synthetic minority oversampling (Chawla et al., JAIR 16, 2002) on the flattened images.
 
-    The synthetic images are rounded back to 8 bits, which keeps the set at a quarter of its size as float32.
+    The synthetic images are rounded back to 8 bits. Of the larger class one image alone is shown to imbalanced-learn,
+    which only hands it back: as float32 the whole set would take four times its size, and that more than once.
     """
     from imblearn.over_sampling import SMOTE
 
-    sampler = SMOTE(random_state=seed)
     fewest, most = sorted(np.bincount(labels, minlength=2).tolist())
-    if fewest < most and fewest <= sampler.k_neighbors:
+    if fewest == most:
+        return Balanced(images, labels)
+    minority = int(np.bincount(labels, minlength=2).argmin())
+    sampler = SMOTE(sampling_strategy={minority: most}, random_state=seed)
+    if fewest <= sampler.k_neighbors:
         raise TrainingError(
             f"SMOTE needs at least {sampler.k_neighbors + 1} training images of each class; received {fewest} of one. "
             "Add images, or balance by another strategy."
         )
-    flat = images.reshape(len(images), -1).astype(np.float32)
-    flat, balanced = sampler.fit_resample(flat, labels)
-    resampled = np.clip(np.rint(flat), 0, 255).astype(np.uint8)
-    return Balanced(resampled.reshape(-1, *images.shape[1:]), balanced)
+    shown = np.append(np.flatnonzero(labels == minority), np.flatnonzero(labels != minority)[:1])
+    flat, _ = sampler.fit_resample(images[shown].reshape(len(shown), -1).astype(np.float32), labels[shown])
+    made = np.clip(np.rint(flat[len(shown) :]), 0, 255).astype(np.uint8).reshape(-1, *images.shape[1:])
+    return Balanced(np.concatenate([images, made]), np.append(labels, np.full(len(made), minority, labels.dtype)))
 
 
 def _batches(images: np.ndarray, labels: np.ndarray, seed: int) -> Balanced:

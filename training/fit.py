@@ -201,18 +201,8 @@ def _train(
     plain = build(network, recipe.input_size, recipe.filters)
     if architecture(network).base:
         load_pretrained(plain, network, weights)
-    model = fused(plain)
-    optimizer = _optimizer(recipe, steps)
-    model.compile(
-        optimizer=optimizer,
-        loss="binary_crossentropy",
-        metrics=[
-            keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy"),
-            keras.metrics.AUC(num_thresholds=1000, name="auc"),
-        ],
-        jit_compile=not uses_tensorflow(),
-    )
-    optimizer.build(model.trainable_variables)
+    model = compiled_twin(plain, recipe, steps)
+    model.optimizer.build(model.trainable_variables)
     average = _Average(model, recipe.average) if recipe.average else None
 
     identity = _identity(network, recipe, training, validation, teacher)
@@ -256,6 +246,21 @@ def _train(
         # Keras does not tell callbacks of an interruption, and the bar has hidden the cursor.
         display.stop()
     return checkpoint.history
+
+
+def compiled_twin(plain: keras.Model, recipe: Recipe, steps: int) -> keras.Model:
+    """A copy of a network as it is trained: fast normalisation, and a recipe's optimizer for so many steps an epoch."""
+    model = fused(plain)
+    model.compile(
+        optimizer=_optimizer(recipe, steps),
+        loss="binary_crossentropy",
+        metrics=[
+            keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy"),
+            keras.metrics.AUC(num_thresholds=1000, name="auc"),
+        ],
+        jit_compile=not uses_tensorflow(),
+    )
+    return model
 
 
 def _accuracy(truth, found):
