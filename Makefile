@@ -46,6 +46,7 @@ audit: develop
 models: prepared
 	.venv/bin/python -m training train --seeds 0 1 2
 	.venv/bin/python -m training bundle
+	.venv/bin/python -m training gate $(if $(wildcard $(ORIGINALS)),--originals "$(ORIGINALS)")
 	.venv/bin/python -m benchmarks saliency
 	.venv/bin/python -m training evaluate --masks "$(MASKS)" \
 	  $(if $(wildcard $(ORIGINALS)),--originals "$(ORIGINALS)") \

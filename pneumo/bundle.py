@@ -17,7 +17,8 @@ import numpy as np
 from pneumo.backend import load_tensorflow
 from pneumo.errors import BundleError, PneumoError, UnknownNameError
 from pneumo.framing import FRAMINGS, SCALINGS, Prepared, needs_lungs, to_raster
-from pneumo.lungs import Lungs, Segmenter
+from pneumo.gate import Gate
+from pneumo.lungs import Lungs, Segmenter, lungs_of
 from pneumo.radiograph import Radiograph
 from pneumo.zoo import CLASS_NAMES, build, build_segmenter
 
@@ -46,6 +47,10 @@ EMBEDDED = Path(__file__).resolve().parent.parent / "models"
 """The bundle that ships with the program."""
 LOCATION_VARIABLE = "PNEUMO_MODELS"
 """Environment variable that names another bundle."""
+GATE = "gate.npz"
+"""What tells chest radiographs from other pictures; a bundle need not have one."""
+GATE_RECORD = "gate.json"
+"""What it refuses and warns of, as measured."""
 OPERATING_POINTS = ("balanced", "screening")
 """Operating points that every network has, by name; the first is the default."""
 _FILE_NAME = re.compile(r"\w[\w.-]*")
@@ -138,6 +143,8 @@ class Bundle:
         The whole of manifest.json.
     notices : tuple of str
         What a user should know of how they were loaded.
+    gate : Gate or None
+        Refuses what is no chest radiograph; None if the bundle has none, or no segmenter.
     """
 
     location: str
@@ -146,6 +153,7 @@ class Bundle:
     segmenter: Segmenter | None
     manifest: dict[str, Any] = field(repr=False)
     notices: tuple[str, ...] = ()
+    gate: Gate | None = field(default=None, repr=False)
 
     def prepare(self, radiograph: Radiograph) -> Prepared:
         """Bring a radiograph to what the networks need, once for all of them."""
@@ -159,9 +167,12 @@ class Bundle:
     def prepare_rasters(self, rasters: Sequence[np.ndarray], aspects: Sequence[float]) -> list[Prepared]:
         """The same of what `pneumo.framing.to_raster` gave, and of each width divided by height."""
         lungs: Sequence[Lungs | None] = [None] * len(rasters)
+        sights: Sequence[np.ndarray | None] = [None] * len(rasters)
         if self.segmenter and rasters:
-            lungs = self.segmenter.find_all(np.stack(rasters))
-        return [Prepared(*parts) for parts in zip(rasters, aspects, lungs, strict=True)]
+            masks, seen = self.segmenter.look(np.stack(rasters))
+            sights = list(seen)
+            lungs = [lungs_of(mask >= 0.5) for mask in masks]
+        return [Prepared(*parts) for parts in zip(rasters, aspects, lungs, sights, strict=True)]
 
 
 class BundleFiles(Protocol):
@@ -283,11 +294,13 @@ def load_bundle(location: str | Path | None = None, names: tuple[str, ...] | Non
             for name, entry in manifest["networks"].items()
             if names is None or name in names
         }
-        segmenter = None
+        segmenter, gate = None, None
         if any(needs_lungs(network.framing) for network in networks.values()):
             segmenter = _load_segmenter(files, manifest["lungs"])
+            if "gate" in manifest:
+                gate = Gate(verified_path(files, manifest["gate"]).read_bytes())
         consensus = _consensus(manifest["together"]) if manifest["together"] else None
-        return Bundle(files.location, networks, consensus, segmenter, manifest, files.notices)
+        return Bundle(files.location, networks, consensus, segmenter, manifest, files.notices, gate)
     except PneumoError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -295,8 +308,8 @@ def load_bundle(location: str | Path | None = None, names: tuple[str, ...] | Non
 
 
 def weights(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """The entries of a manifest that name a file of weights: the networks, and the segmenter if there is one."""
-    return [*manifest["networks"].values(), *([manifest["lungs"]] if "lungs" in manifest else [])]
+    """The entries of a manifest that name a file of weights: the networks, and segmenter and gate if there are any."""
+    return [*manifest["networks"].values(), *(manifest[name] for name in ("lungs", "gate") if name in manifest)]
 
 
 def verified_path(files: BundleFiles, entry: dict[str, Any]) -> Path:

@@ -21,7 +21,7 @@ from pneumo.errors import PneumoError, UnknownNameError
 from pneumo.examination import COVERS, DECIDED, DISCLAIMER, HOTTEST, TARGETS, Examination, Examiner
 from pneumo.intake import sources_of_paths
 from pneumo.methods import DEFAULT_METHOD, METHODS
-from pneumo.radiograph import KINDS
+from pneumo.radiograph import KINDS, TURNS, corrected
 from pneumo.records import csv_columns, csv_row
 from pneumo.render import encode_png, overlay
 from pneumo.report import probability
@@ -91,6 +91,17 @@ def _parser() -> argparse.ArgumentParser:
         choices=list(filter(None, COVERS)),
         default="",
         help=f"cover a lung zone and ask again; {HOTTEST}: that of each network's own map",
+    )
+    predict.add_argument(
+        "--turn",
+        type=int,
+        choices=TURNS,
+        default=0,
+        help="turn the radiographs by so many degrees, clockwise, before they are read",
+    )
+    predict.add_argument("--invert", action="store_true", help="exchange black and white before they are read")
+    predict.add_argument(
+        "--anyway", action="store_true", help="answer, with a warning, even what is taken for no chest radiograph"
     )
     predict.add_argument(
         "--out",
@@ -183,12 +194,12 @@ def _predict(options: argparse.Namespace) -> int:
         file = source.name
         answer: Examination | _Refusal
         try:
-            radiograph = source.read()
+            radiograph = corrected(source.read(), options.turn, options.invert)
             if options.file_names:
                 radiograph = replace(radiograph, name=file)
             file = radiograph.name
             answer = examination = examiner.examine(
-                radiograph, operating_point, target=options.target, cover=options.cover
+                radiograph, operating_point, target=options.target, cover=options.cover, anyway=options.anyway
             )
             if pictures:
                 pictures.write(Path(file), examination)

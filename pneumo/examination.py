@@ -11,17 +11,20 @@ import numpy as np
 from pneumo.bundle import OPERATING_POINTS, Bundle
 from pneumo.classifier import Classifier, JointPrediction, Prediction, parse_operating_point
 from pneumo.cover import covered
-from pneumo.errors import UnknownNameError
-from pneumo.evidence import Evidence, disagreement, evidence_of, zone_words
+from pneumo.covering import PAINTED, Covering
+from pneumo.errors import NotAChestRadiograph, UnknownNameError
+from pneumo.evidence import Evidence, disagreement, evidence_of
 from pneumo.framing import Prepared
+from pneumo.gate import Judgement, Look, look_at, refusal_words
 from pneumo.graph import Answers, NetworkGraph
 from pneumo.lungs import ZONES, Lungs
 from pneumo.methods import DEFAULT_METHOD
-from pneumo.radiograph import Radiograph
+from pneumo.radiograph import Radiograph, right
 from pneumo.records import (
     ExaminationRecord,
     NetworkRecord,
     covered_record,
+    gate_record,
     header_record,
     joint_record,
     lungs_record,
@@ -43,36 +46,7 @@ HOTTEST = "hottest"
 """Names, as a region to cover, the zone with most of the heat of each network's own map."""
 COVERS = ("", HOTTEST, *ZONES)
 """What `Examiner.examine` takes, by name, as a region to cover; "" for none."""
-PAINTED = "painted"
-"""Name of a covered region that a visitor painted."""
 _ALL_WORDS = {2: "Both", 3: "All three"}
-
-
-@dataclass(frozen=True, slots=True)
-class Covering:
-    """What one network says of a radiograph of which a region is covered.
-
-    Attributes
-    ----------
-    region : str
-        One of `pneumo.lungs.ZONES`, or "painted".
-    mask : numpy.ndarray of bool, shape (224, 224)
-        The region on the raster of `pneumo.framing.to_raster`.
-    before, after : Prediction
-    """
-
-    region: str
-    mask: np.ndarray = field(repr=False)
-    before: Prediction
-    after: Prediction
-
-    @property
-    def words(self) -> str:
-        """What covering did, in one sentence."""
-        place = "painted region" if self.region == PAINTED else zone_words(self.region)
-        change = f"{probability(self.before.probability)} becomes {probability(self.after.probability)}"
-        still = "still " if self.after.decision == self.before.decision else ""
-        return f"With the {place} covered, {change}: {still}{self.after.decision}."
 
 
 @dataclass(frozen=True)
@@ -99,6 +73,8 @@ class Examination:
     precedents : dict or None
         How test images with the same number of networks calling pneumonia turned out: `images`, `pneumonia`,
         `share` and `interval`, from the bundle's manifest.
+    judgement : Judgement or None
+        Whether it is a chest radiograph, and what is odd about it; None if the bundle has no gate.
     """
 
     radiograph: Radiograph
@@ -110,6 +86,7 @@ class Examination:
     notices: tuple[str, ...] = ()
     precedents: dict | None = None
     coverings: dict[str, Covering] = field(default_factory=dict)
+    judgement: Judgement | None = None
 
     @cached_property
     def heat_evidence(self) -> dict[str, Evidence | None]:
@@ -157,14 +134,26 @@ class Examination:
         )
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a reader must know before believing the rest."""
-        found = [*self.notices, *self.radiograph.notes, *self.radiograph.warnings]
+    def refusal(self) -> str:
+        """Why it should not have been answered; "" if it is taken for a frontal chest radiograph."""
+        judged = self.judgement
+        return refusal_words(self.radiograph.name, judged.other) if judged and judged.refused else ""
+
+    @property
+    def urgent_warnings(self) -> tuple[str, ...]:
+        """Those of the warnings by which it is no radiograph that the networks could read."""
+        found = [self.refusal, *self.radiograph.warnings, *(self.judgement.warnings if self.judgement else ())]
         if self.lungs is not None and not self.lungs.found:
             found.append(
                 f"{self.lungs.reason} The networks were shown the whole image instead of the lungs, which they were "
                 "not trained for: do not rely on this answer."
             )
+        return tuple(filter(None, found))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know before believing the rest."""
+        found = [*self.notices, *self.radiograph.notes, *self.urgent_warnings]
         if self.together is not None and self.together.uncertain:
             found.append(uncertain_words(self.together))
         for name, heatmap in self.heatmaps.items():
@@ -208,6 +197,7 @@ class Examination:
             "together": joint_record(self.together),
             "lungs": lungs_record(self.lungs),
             "header": header_record(self.radiograph.header),
+            "gate": gate_record(self.judgement),
             "agreement": {
                 "calling_pneumonia": len(self.calling_pneumonia),
                 "networks": len(self.predictions),
@@ -255,6 +245,7 @@ class Examiner:
         method: str | None = None,
         target: str = DECIDED,
         cover: str | np.ndarray = "",
+        anyway: bool = False,
     ) -> Examination:
         """Predict, explain each decision, and compare the networks.
 
@@ -270,13 +261,17 @@ class Examiner:
         cover : str or numpy.ndarray of bool, shape (224, 224)
             What to cover and ask the networks again: one of `COVERS`, or a painted region on the raster of
             `pneumo.framing.to_raster`.
+        anyway : bool
+            Whether to answer even if it is taken for no chest radiograph.
 
         Raises
         ------
         UnknownNameError
             If there is no such operating point, method or class, or nothing of that name to cover.
+        NotAChestRadiograph
+            If it is taken for no frontal chest radiograph.
         """
-        return self.examine_all([radiograph], operating_point, method, target, cover)[0]
+        return self.examine_all([radiograph], operating_point, method, target, cover, anyway)[0]
 
     def examine_all(
         self,
@@ -285,10 +280,15 @@ class Examiner:
         method: str | None = None,
         target: str = DECIDED,
         cover: str | np.ndarray = "",
+        anyway: bool = False,
     ) -> list[Examination]:
         """Examine several at once, which is faster; arguments and errors as `examine`."""
         prepared = self.bundle.prepare_all(radiographs)
-        return self.examine_prepared(radiographs, prepared, operating_point, method, target, cover)
+        found = self.examine_prepared(radiographs, prepared, operating_point, method, target, cover, anyway)
+        for examination in found:
+            if examination.refusal and not anyway:
+                raise NotAChestRadiograph(examination.refusal)
+        return found
 
     def examine_prepared(
         self,
@@ -298,8 +298,13 @@ class Examiner:
         method: str | None = None,
         target: str = DECIDED,
         cover: str | np.ndarray = "",
+        anyway: bool = False,
     ) -> list[Examination]:
-        """The same of radiographs that `Bundle.prepare_all` has prepared; arguments and errors as `examine`."""
+        """The same of radiographs that `Bundle.prepare_all` has prepared.
+
+        What is taken for no chest radiograph has a `refusal`, and without `anyway` no heatmaps; other errors as
+        `examine`.
+        """
         operating_point = parse_operating_point(operating_point)
         method = method or self.method
         for kind, name, known in (("class to explain", target, TARGETS), ("region to cover", cover, COVERS)):
@@ -316,7 +321,8 @@ class Examiner:
         for number, (radiograph, item) in enumerate(zip(radiographs, prepared, strict=True)):
             predictions = self._decided(answers, number, operating_point)
             heatmaps: dict[str, Heatmap] = {}
-            if explainer:
+            judgement = self._judged(item, answers, number)
+            if explainer and (anyway or not (judgement and judgement.refused)):
                 labels = {name: own.decision if target == DECIDED else target for name, own in predictions.items()}
                 found = answers.signed if method == DEFAULT_METHOD else {}
                 signed = {name: values[number] for name, values in found.items()}
@@ -325,7 +331,14 @@ class Examiner:
                 }
             together = self._classifier.together(predictions, operating_point)
             examination = Examination(
-                radiograph, predictions, heatmaps, together, operating_point, item.lungs, self.bundle.notices
+                radiograph,
+                predictions,
+                heatmaps,
+                together,
+                operating_point,
+                item.lungs,
+                self.bundle.notices,
+                judgement=judgement,
             )
             coverings = self._cover(examination, item, cover, graph)
             examinations.append(self._with_precedents(replace(examination, coverings=coverings)))
@@ -342,6 +355,17 @@ class Examiner:
             name: self._classifier.decided(name, float(values[number]), operating_point)
             for name, values in answers.probabilities.items()
         }
+
+    def _judged(self, prepared: Prepared, answers: Answers, number: int) -> Judgement | None:
+        if self.bundle.gate is None or prepared.sight is None:
+            return None
+
+        def righted(turn: int, invert: bool) -> Look:
+            pixels = right(prepared.raster, turn, invert)
+            again = self.bundle.prepare_rasters([pixels], [prepared.aspect])
+            return look_at(again[0], self.graph(bool(answers.signed)).ask(again).of(0))
+
+        return self.bundle.gate.judge(look_at(prepared, answers.of(number)), righted)
 
     def _with_precedents(self, examination: Examination) -> Examination:
         test = self.bundle.manifest["together"].get("test") if examination.together else None

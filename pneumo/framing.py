@@ -80,11 +80,14 @@ class Prepared:
         Width divided by height, in pixels.
     lungs : Lungs or None
         Where its lungs are; None if no network of the bundle asks.
+    sight : numpy.ndarray of float32, shape (d,), or None
+        What the segmenter made of it as a whole: see `pneumo.lungs.Segmenter.look`.
     """
 
     raster: np.ndarray
     aspect: float
     lungs: Lungs | None
+    sight: np.ndarray | None = None
 
     def inputs(self, framing: str, scaling: str, size: int, channels: int = 1) -> np.ndarray:
         """A network's input, float32, shape (1, size, size, channels).

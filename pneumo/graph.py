@@ -29,10 +29,17 @@ class Answers:
     signed : dict of str to numpy.ndarray of float32, shape (n, rows, columns)
         Evidence at each place of a layer, in units of the logit: above 0 for pneumonia, below for NORMAL. Empty if
         none was asked for.
+    features : dict of str to numpy.ndarray of float32, shape (n, d)
+        What the last layer of each takes.
     """
 
     probabilities: dict[str, np.ndarray]
     signed: dict[str, np.ndarray]
+    features: dict[str, np.ndarray]
+
+    def of(self, number: int) -> dict[str, np.ndarray]:
+        """The features of one of them, by network."""
+        return {name: values[number] for name, values in self.features.items()}
 
 
 class NetworkGraph:
@@ -62,13 +69,14 @@ class NetworkGraph:
             if view not in seen:
                 seen[view] = np.concatenate([item.inputs(*view) for item in prepared], dtype=np.float32)
             inputs.append(seen[view])
-        outputs, signed = self._compiled(inputs)
+        outputs, signed, features = self._compiled(inputs)
         return Answers(
             {
                 name: calibrate(output.numpy(), network.slope, network.offset)
                 for (name, network), output in zip(self._networks.items(), outputs, strict=True)
             },
             {name: values.numpy() for name, values in zip(self._networks, signed, strict=False)},
+            {name: values.numpy() for name, values in zip(self._networks, features, strict=True)},
         )
 
     @property
@@ -78,20 +86,21 @@ class NetworkGraph:
 
 
 def _compile(models: Sequence[keras.Model], layers: Sequence[str | None]):
-    """From an input for each model to the outputs, each (n,), and evidence at its layer, each (n, rows, columns)."""
+    """From an input for each model to the outputs, evidence at its layer, (n, rows, columns), and the last features."""
     import tensorflow as tf
 
-    passes = [probe(model, [layer] if layer else []) for model, layer in zip(models, layers, strict=True)]
+    passes = [probe(model, ["", *([layer] if layer else [])]) for model, layer in zip(models, layers, strict=True)]
 
     def compute(inputs):
-        outputs, signed = [], []
+        outputs, signed, last = [], [], []
         for run, values in zip(passes, inputs, strict=True):
             with tf.GradientTape() as tape:
                 tape.watch(values)
-                features, logit = run(values)
+                (final, *features), logit = run(values)
+            last.append(final)
             for found, gradient in zip(features, tape.gradient(logit, features), strict=True):
                 signed.append(tf.reduce_sum(found * gradient, axis=-1))
             outputs.append(tf.sigmoid(logit))
-        return outputs, signed
+        return outputs, signed, last
 
     return tf.function(compute, input_signature=[[signature(model) for model in models]], autograph=False)

@@ -159,6 +159,9 @@ class Segmenter:
         import keras
 
         self._size = int(model.inputs[0].shape[1])
+        # Where it is narrowest it knows most of what the whole shows, and least of where.
+        narrowest = next(layer for layer in model.layers if isinstance(layer, keras.layers.UpSampling2D)).input
+        model = keras.Model(model.inputs, [model.outputs[0], narrowest], name=model.name)
         if keras.backend.backend() != "tensorflow":
             # A training may run on another backend.
             self._forward = model.predict_on_batch
@@ -181,12 +184,34 @@ class Segmenter:
         -------
         numpy.ndarray of float32, shape (n, 224, 224)
         """
+        return self.look(rasters)[0]
+
+    def look(self, rasters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same, and what the network made of each radiograph as a whole.
+
+        Parameters
+        ----------
+        rasters : numpy.ndarray of uint8, shape (n, 224, 224)
+
+        Returns
+        -------
+        masks : numpy.ndarray of float32, shape (n, 224, 224)
+            As `masks`.
+        sights : numpy.ndarray of float32, shape (n, d)
+            Its narrowest feature map, averaged over 3 x 3 fields; the mask, over 7 x 7; and how certain the mask is.
+        """
         size = (self._size, self._size)
         small = np.stack([cv2.resize(raster, size, interpolation=cv2.INTER_AREA) for raster in rasters])
-        found = np.asarray(self._forward(scale_gray(small, "standard")))[..., 0]
+        outputs, narrowest = map(np.asarray, self._forward(scale_gray(small, "standard")))
+        found = outputs[..., 0]
         blank = small.std(axis=(1, 2)) < _LEAST_CONTRAST
         found = np.where(blank[:, np.newaxis, np.newaxis], np.float32(0), found)
-        return np.stack([cv2.resize(mask, (RASTER, RASTER), interpolation=cv2.INTER_LINEAR) for mask in found])
+        masks = [cv2.resize(mask, (RASTER, RASTER), interpolation=cv2.INTER_LINEAR) for mask in found]
+        sights = [
+            np.concatenate([_fields(seen, 3), _fields(mask, 7), [np.abs(2 * mask - 1).mean(dtype=np.float32)]])
+            for seen, mask in zip(narrowest, found, strict=True)
+        ]
+        return np.stack(masks), np.stack(sights)
 
     def find(self, raster: np.ndarray) -> Lungs:
         """The lungs of one radiograph.
@@ -200,6 +225,11 @@ class Segmenter:
     def find_all(self, rasters: np.ndarray) -> list[Lungs]:
         """The lungs of several radiographs at once, uint8, shape (n, 224, 224)."""
         return [lungs_of(mask >= 0.5) for mask in self.masks(rasters)]
+
+
+def _fields(values: np.ndarray, side: int) -> np.ndarray:
+    """Means over side x side fields, flat."""
+    return cv2.resize(values, (side, side), interpolation=cv2.INTER_AREA).ravel()
 
 
 def _filled(part: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ _BATCH = 64
 
 
 def probe(model: keras.Model, layers: Sequence[str]) -> Callable:
-    """A function from inputs to the outputs of some layers, by name, and the logit, as tensors."""
+    """A function from inputs to the outputs of some layers, by name, "" for what the last takes, and the logit."""
     return _chain(model, layers) if _is_chain(model) else _taps(model, layers)
 
 
@@ -123,7 +123,7 @@ def _taps(model: keras.Model, layers: Sequence[str]) -> Callable:
     import tensorflow as tf
 
     last = model.layers[-1]
-    taps = keras.Model(model.inputs, {name: model.get_layer(name).output for name in layers} | {"": last.input})
+    taps = keras.Model(model.inputs, {name: model.get_layer(name).output for name in layers if name} | {"": last.input})
 
     def run(inputs):
         found = taps(inputs, training=False)
@@ -163,6 +163,7 @@ def _chain(model: keras.Model, layers: Sequence[str]) -> Callable:
             else:
                 values = item(values, training=False)
             found[item.name] = values
+        found[""] = values
         return [found[name] for name in layers], (tf.matmul(values, last.kernel.value) + last.bias.value)[:, 0]
 
     return run

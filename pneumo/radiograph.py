@@ -9,7 +9,7 @@ import struct
 import warnings
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from pneumo import dicom, pictures
 from pneumo.dicom_header import Header
-from pneumo.errors import NotAChestRadiograph, PneumoError, RadiographSizeError, UnreadableRadiograph
+from pneumo.errors import NotAChestRadiograph, PneumoError, RadiographSizeError, UnknownNameError, UnreadableRadiograph
 
 KINDS = "JPEG, PNG or DICOM"
 """What is read, in words."""
@@ -29,6 +29,8 @@ MAX_PIXELS = 50_000_000
 """Largest accepted area, in pixels."""
 MAX_BYTES = 64 * 2**20
 """Largest accepted file, in bytes."""
+TURNS = (0, 90, 180, 270)
+"""By how many degrees, clockwise, a radiograph can be turned before it is read."""
 HEAD = 132
 """Bytes from the start of a file by which `is_radiograph_file` knows DICOM."""
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -160,6 +162,31 @@ def read_radiograph(source: bytes | str | Path | np.ndarray, name: str | None = 
     # Pillow warns of damaged metadata, which changes nothing here; damaged pixels are refused.
     with warnings.catch_warnings(action="ignore"):
         return _decode(source, name)
+
+
+def corrected(radiograph: Radiograph, turn: int = 0, invert: bool = False) -> Radiograph:
+    """A radiograph turned by 0, 90, 180 or 270 degrees, clockwise, and with black and white exchanged if asked for.
+
+    Raises
+    ------
+    UnknownNameError
+        If it cannot be turned by so much.
+    """
+    if turn not in TURNS:
+        raise UnknownNameError(
+            f"A radiograph can be turned by {', '.join(map(str, TURNS))} degrees; received {turn!r}. Choose one."
+        )
+    if not turn and not invert:
+        return radiograph
+    done = [f"turned by {turn}° clockwise"] * bool(turn) + ["inverted"] * invert
+    note = f"It was {' and '.join(done)} before it was read."
+    return replace(radiograph, pixels=right(radiograph.pixels, turn, invert), notes=(*radiograph.notes, note))
+
+
+def right(pixels: np.ndarray, turn: int, invert: bool) -> np.ndarray:
+    """Gray values turned clockwise, by a multiple of 90 degrees, and with black and white exchanged if asked for."""
+    turned = np.rot90(pixels, -turn // 90)
+    return np.ascontiguousarray(255 - turned if invert else turned)
 
 
 def is_radiograph_file(path: PurePath, head: bytes | None = None) -> bool:

@@ -11,11 +11,12 @@ from typing_extensions import TypedDict
 from pneumo.classifier import JointPrediction, Prediction
 from pneumo.dicom_header import Header
 from pneumo.evidence import Evidence
+from pneumo.gate import Judgement
 from pneumo.lungs import Lungs
 from pneumo.saliency import Heatmap
 
 if TYPE_CHECKING:
-    from pneumo.examination import Covering
+    from pneumo.covering import Covering
 
 _PREDICTED = ("probability", "threshold", "decision")
 
@@ -76,6 +77,15 @@ class HeaderRecord(TypedDict):
     age: str
 
 
+class GateRecord(TypedDict):
+    """A `Judgement` as JSON: `turn`, in degrees, and `invert` are what would right the radiograph."""
+
+    other: float
+    oddities: list[str]
+    turn: int
+    invert: bool
+
+
 class LungsRecord(TypedDict):
     """Where the lungs are, as JSON: `box` is left, top, right, bottom as shares of width and height, or null."""
 
@@ -98,7 +108,7 @@ class ExaminationRecord(TypedDict):
 
     `file` is the file's name, of a DICOM file "DICOM" and the start of its SHA-256; `header` is null for other files.
     `operating_point` is the name of one, or "custom"; `together` is null unless all networks of the bundle were
-    asked; `lungs` is null if no network asks for them.
+    asked; `lungs` is null if no network asks for them, `gate` if the bundle has none.
     """
 
     file: str
@@ -107,6 +117,7 @@ class ExaminationRecord(TypedDict):
     together: JointRecord | None
     lungs: LungsRecord | None
     header: HeaderRecord | None
+    gate: GateRecord | None
     agreement: AgreementRecord
     summary: str
     warnings: list[str]
@@ -151,6 +162,18 @@ def header_record(header: Header | None) -> HeaderRecord | None:
     if header is None:
         return None
     return {"modality": header.modality, "body_part": header.body_part, "view": header.view, "age": header.age}
+
+
+def gate_record(judgement: Judgement | None) -> GateRecord | None:
+    """What the gate says, as JSON-ready values."""
+    if judgement is None:
+        return None
+    return {
+        "other": round(judgement.other, 4),
+        "oddities": list(judgement.oddities),
+        "turn": judgement.turn,
+        "invert": judgement.invert,
+    }
 
 
 def lungs_record(lungs: Lungs | None) -> LungsRecord | None:

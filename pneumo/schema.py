@@ -8,15 +8,17 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from pneumo.dicom_header import AGES, BODY_PARTS, OTHERS, RADIOGRAPHS, VIEWS
+from pneumo.gate import ODDITIES
 from pneumo.lungs import ZONES
 from pneumo.methods import METHODS
+from pneumo.radiograph import TURNS
 from pneumo.records import ExaminationRecord
 from pneumo.saliency import HeatStatus
 from pneumo.zoo import CLASS_NAMES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 """The version of JSON Schema."""
-_SHARES = ("probability", "threshold", "share", "share_in_lungs", "chance")
+_SHARES = ("probability", "threshold", "share", "share_in_lungs", "chance", "other")
 
 
 class RefusalRecord(TypedDict):
@@ -39,6 +41,9 @@ def examination_schema() -> dict[str, Any]:
     header["body_part"]["enum"] = ["", "chest", *sorted(set(BODY_PARTS.values()))]
     header["view"]["enum"] = ["", *dict.fromkeys(VIEWS.values()), "decubitus"]
     header["age"]["enum"] = ["", *(words for _, words in AGES)]
+    gate = schema["$defs"]["GateRecord"]["properties"]
+    gate["oddities"]["items"]["enum"] = list(ODDITIES)
+    gate["turn"]["enum"] = list(TURNS)
     return {"$schema": DIALECT, "title": "What pneumo says of one file", **schema}
 
 

@@ -144,7 +144,7 @@ def score_batch(
     prepared = examiner.bundle.prepare_rasters([item.pixels for item in radiographs], [aspect for *_, aspect in kept])
     examinations = examiner.examine_prepared(radiographs, prepared, operating_point)
     for (number, *_), examination in zip(kept, examinations, strict=True):
-        rows[number] |= _row(examination)
+        rows[number] |= {"error": examination.refusal} if examination.refusal else _row(examination)
     return rows
 
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from pneumo.bundle import (
     FORMAT,
+    GATE,
+    GATE_RECORD,
     MANIFEST,
     METRICS,
     PREDICTIONS,
@@ -122,7 +124,7 @@ def make_bundle(
 
     folder.mkdir(parents=True, exist_ok=True)
     # They describe the networks that were here before.
-    for name in (METRICS, PREDICTIONS, SALIENCY, CASES, SYSTEMS):
+    for name in (METRICS, PREDICTIONS, SALIENCY, CASES, SYSTEMS, GATE, GATE_RECORD):
         (folder / name).unlink(missing_ok=True)
     probabilities = {}
     entries: dict[str, Any] = {}

@@ -120,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     bundle.set_defaults(run=_bundle)
 
+    gate = add("gate", help="fit and measure what tells chest radiographs from other pictures")
+    gate.add_argument("--originals", type=Path, help="test images as they were published, before they were resized")
+    gate.set_defaults(run=_gate)
+
     evaluate = add("evaluate", help="open the test split once: metrics, predictions, figures")
     evaluate.add_argument("--runs", type=Path, default=RUNS / DEFAULT, help="runs of all seeds, and their histories")
     evaluate.add_argument("--beside", type=Path, metavar="DIR", help="another bundle, to be reported beside this one")
@@ -139,11 +143,11 @@ def _parser() -> argparse.ArgumentParser:
     cases.add_argument("--masks", type=Path, help="lung masks that people drew, for the test images")
     cases.set_defaults(run=_cases)
 
-    for command in (train, ablation, bundle, evaluate, cases):
+    for command in (train, ablation, bundle, gate, evaluate, cases):
         command.add_argument("--data", type=Path, default=MANIFEST, help="manifest of the data")
     for command in (train, ablation, bundle):
         command.add_argument("--lungs", type=Path, default=LUNGS, help=f"folder of the segmenter (default {LUNGS})")
-    for command in (ablation, bundle, evaluate, cases):
+    for command in (ablation, bundle, gate, evaluate, cases):
         command.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
 
     make_card = add("card", help="write model_card.md from the bundle")
@@ -262,6 +266,16 @@ def _bundle(options: argparse.Namespace) -> None:
 
     make_bundle(options.runs, options.data, options.lungs, options.models, options.system)
     print(f"Wrote the networks and manifest.json to {options.models}.")
+
+
+def _gate(options: argparse.Namespace) -> None:
+    load_tensorflow()
+    from training.gate import make_gate
+    from training.gate_report import gate_table, measure_gate
+
+    make_gate(options.data, options.models, console=Console(stderr=True))
+    print(gate_table(measure_gate(options.data, options.models, options.originals)))
+    print(f"Wrote gate.npz and gate.json to {options.models}.")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pneumo.bundle import ABLATION, SALIENCY, SYSTEMS, FolderFiles, read_manifest
+from pneumo.bundle import ABLATION, GATE_RECORD, SALIENCY, SYSTEMS, FolderFiles, read_manifest
 from pneumo.bundle import METRICS as METRICS_FILE
 from pneumo.methods import METHODS as SALIENCY_METHODS
 from pneumo.report import DETAILS, METRICS, cells, percent, test_rows, title
 from training.errors import TrainingError
+from training.gate_report import gate_table
 from training.markdown import markdown_table, signed
 from training.systems import results_table as systems_results
 
@@ -49,6 +50,8 @@ def tables(folder: Path) -> dict[str, str]:
         result["ablation"] = ablation_table(ablation)
     if systems := read_json(folder / SYSTEMS):
         result["systems"] = systems_results(systems)
+    if gate := read_json(folder / GATE_RECORD):
+        result["gate"] = gate_table(gate)
     for split, measured in (read_json(folder / SALIENCY) or {}).items():
         result[f"saliency_{split.replace(' ', '_')}"] = saliency_table(measured)
     return result

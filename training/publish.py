@@ -17,6 +17,7 @@ from huggingface_hub.utils import validate_repo_id
 from pneumo.bundle import (
     ABLATION,
     EMBEDDED,
+    GATE_RECORD,
     MANIFEST,
     METRICS,
     PREDICTIONS,
@@ -37,7 +38,7 @@ ROOT = EMBEDDED.parent
 _SPACE_FILES = ("app.py", "requirements.txt", "README.md", "model_card.md", "LICENSE")
 _SPACE_FOLDERS = {
     "pneumo": (".py", ".css", ".js", ".json", ".jpeg", ".md"),
-    "models": (".keras", ".json", ".csv", ".zip"),
+    "models": (".keras", ".npz", ".json", ".csv", ".zip"),
 }
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([\w./-]+)\)")
 _Result = TypeVar("_Result")
@@ -123,9 +124,8 @@ def plan_networks(folder: Path, repository: str, networks: list[str] | None = No
     source = FolderFiles(str(folder))
     files = {entry["file"]: verified_path(source, entry).read_bytes() for entry in weights(manifest)}
     reports = [folder / name for name in (METRICS, PREDICTIONS)]
-    reports += [
-        path for path in (folder / name for name in (ABLATION, SEGMENTER_RECORD, CASES, SYSTEMS)) if path.exists()
-    ]
+    others = (ABLATION, SEGMENTER_RECORD, GATE_RECORD, CASES, SYSTEMS)
+    reports += [path for path in (folder / name for name in others) if path.exists()]
     for path in (*reports, *sorted((folder / "figures").glob("*.png"))):
         files[path.relative_to(folder).as_posix()] = _read(path)
     whole = manifest["together"] is not None

@@ -149,14 +149,9 @@ def _row(source: Source, examine: Callable[[Radiograph], Examination], before: i
         file = error.file or file
         return Row(file, {}, (str(error),), (str(error),), {"file": file, "error": str(error)})
     predictions = {**examination.predictions, TOGETHER: examination.together}
-    urgent = tuple(warning for warning in examination.warnings if warning in _urgent(examination))
-    return Row(file, predictions, examination.warnings, urgent, csv_row(file, examination.record()))
-
-
-def _urgent(examination: Examination) -> list[str]:
-    lungs = examination.lungs
-    unfound = [] if lungs is None or lungs.found else [text for text in examination.warnings if lungs.reason in text]
-    return [*examination.radiograph.warnings, *unfound]
+    return Row(
+        file, predictions, examination.warnings, examination.urgent_warnings, csv_row(file, examination.record())
+    )
 
 
 def _title(network: str) -> str:

@@ -16,7 +16,7 @@ from pneumo.errors import BundleError, PneumoError
 from pneumo.examination import DECIDED, HOTTEST, Examination
 from pneumo.intake import is_batch, sources_of_uploads
 from pneumo.methods import DEFAULT_METHOD, METHODS
-from pneumo.radiograph import KINDS, MAX_BYTES, MAX_PIXELS, MIN_SIDE, Radiograph, read_radiograph
+from pneumo.radiograph import KINDS, MAX_BYTES, MAX_PIXELS, MIN_SIDE, Radiograph, corrected, read_radiograph
 from pneumo.records import ExaminationRecord
 from pneumo.ui import batch, sessions, views
 from pneumo.ui.components import bounded_slider, radiograph_file, radiograph_files, typed_json
@@ -44,6 +44,10 @@ element.addEventListener("click", (event) => {
 # On a phone the answer is below the examples. The page stays where it is when the same radiograph is decided anew.
 _SHOW = """
 element.setAttribute("aria-live", "polite");
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button.correct");
+  if (button) trigger("click", { turn: button.dataset.turn, invert: button.dataset.invert });
+});
 let shown = "";
 watch("value", () => {
   const name = element.querySelector(".radiograph")?.textContent;
@@ -172,6 +176,20 @@ def build_read_tab(service: ExaminationService) -> None:
             return gr.skip(), gr.skip(), gr.skip()
         return views.forgotten_view().verdict, views.forgotten_view().cards, None
 
+    def correct(
+        kept: Kept | tuple[()] | None,
+        verdict: str,
+        choice: str,
+        percent: float,
+        method: str,
+        target: str,
+        event: gr.EventData,
+    ) -> tuple:
+        if kept:
+            # What was covered lies elsewhere now.
+            kept = (corrected(kept[0], int(event.turn), event.invert == "1"), kept[1], "")
+        return read_again(kept, verdict, choice, percent, method, target)
+
     def cover(region: str) -> Any:
         def read_covered(kept: Kept | tuple[()] | None, verdict: str, *chosen: Any) -> tuple:
             return read_again((*kept[:2], region) if kept else kept, verdict, *chosen)
@@ -212,15 +230,19 @@ def build_read_tab(service: ExaminationService) -> None:
         method: str = DEFAULT_METHOD,
         target: str = DECIDED,
         cover: str = "",
+        turn: float = 0,
+        invert: bool = False,
     ) -> ExaminationRecord:
         """Read one chest X-ray (JPEG, PNG or DICOM) with the three networks, at an operating point: balanced,
         screening, or a number between 0 and 1. Each decision, or the class named as target, is explained by a saliency
-        method; with cover, the networks are asked again with the hottest zone of each map, or a lung zone, covered."""
+        method; with cover, the networks are asked again with the hottest zone of each map, or a lung zone, covered.
+        With turn (90, 180 or 270 degrees, clockwise) and invert it is righted before it is read. What is taken for no
+        chest radiograph is refused."""
         if radiograph is None:
             raise gr.Error("A radiograph must be given; received none. Upload a file of it.", print_exception=False)
         name, data = radiograph
         try:
-            read = read_radiograph(data, name)
+            read = corrected(read_radiograph(data, name), int(turn), invert)
             return service.examine(read, operating_point, method=method, target=target, cover=cover).record()
         except PneumoError as error:
             raise gr.Error(str(error), print_exception=False) from error
@@ -283,6 +305,7 @@ def build_read_tab(service: ExaminationService) -> None:
     again, latest = [kept, verdict, *chosen], {**private, "trigger_mode": "always_last"}
     changes = [choice.input, percent.change, method.input, target.input]
     gr.on(changes, read_again, again, shown, **latest)
+    verdict.click(correct, again, shown, **latest)
     hottest.click(cover(HOTTEST), again, shown, **latest)
     uncover.click(cover(""), again, shown, **latest)
     cards.click(paint, again, [*shown, refused], **latest)
@@ -296,8 +319,10 @@ def build_read_tab(service: ExaminationService) -> None:
     api_method = gr.Textbox(DEFAULT_METHOD, label="method", visible=False)
     api_target = gr.Textbox(DECIDED, label="target", visible=False)
     api_cover = gr.Textbox("", label="cover", visible=False)
+    api_turn = gr.Number(0, label="turn", visible=False, precision=0)
+    api_invert = gr.Checkbox(False, label="invert", visible=False)
     api_output = typed_json(ExaminationRecord, label="examination", visible=False)
-    api_inputs = [api_input, api_point, api_method, api_target, api_cover]
+    api_inputs = [api_input, api_point, api_method, api_target, api_cover, api_turn, api_invert]
     gr.Button(visible=False).click(examine_file, api_inputs, api_output, api_name="examine", **shared)
     build_tool(service, shared)
 

@@ -218,7 +218,7 @@ class ExaminationService:
             with uncollected():
                 examiner = Examiner(load_bundle(self._location))
                 # The first examination compiles what the visitors' then only run.
-                examiner.examine(read_radiograph(np.zeros((RASTER, RASTER), np.uint8)))
+                examiner.examine(read_radiograph(np.zeros((RASTER, RASTER), np.uint8)), anyway=True)
         except BundleError as error:
             _LOG.error("%s", error)
             future.set_exception(error)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from html import escape
 
 from pneumo.classifier import Prediction
+from pneumo.covering import Covering
 from pneumo.evidence import Evidence
-from pneumo.examination import DISCLAIMER, Covering, Examination, uncertain_words
+from pneumo.examination import DISCLAIMER, Examination, uncertain_words
 from pneumo.framing import RASTER, Box
 from pneumo.lungs import Lungs
 from pneumo.methods import METHODS
@@ -153,17 +154,14 @@ def examination_view(examination: Examination, truth: str = "") -> View:
         title += f". DICOM header: {escape(radiograph.header.words)}."
     if truth:
         title += f". Label of the data set: <strong>{escape(truth)}</strong>."
-    mean, lungs = examination.together, examination.lungs
+    mean = examination.together
     uncertain = mean is not None and mean.uncertain
     badge = '<span class="badge">? UNCERTAIN</span> ' if uncertain else ""
     lines = [
         f'<p class="quiet">{badge}<span class="radiograph">{title}</span></p>',
         f"<h2>{escape(examination.headline)}</h2>",
     ]
-    if lungs is not None and not lungs.found:
-        warning = next(warning for warning in examination.warnings if warning.startswith(lungs.reason))
-        lines.insert(0, _warning(warning))
-    lines[:0] = map(_warning, radiograph.warnings)
+    lines[:0] = [*map(_warning, examination.urgent_warnings), _correction(examination)]
     words = f"{uncertain_words(mean) if mean and uncertain else ''} {examination.meaning}".strip()
     lines += [f"<p>{_unbroken(words)}</p>"] if words else []
     point = f"the {_point_title(examination)} operating point"
@@ -188,6 +186,17 @@ def examination_view(examination: Examination, truth: str = "") -> View:
 
 def _warning(words: str) -> str:
     return f'<p class="warning" role="alert">{_unbroken(words)}</p>'
+
+
+def _correction(examination: Examination) -> str:
+    """The button that has the radiograph turned or inverted and read again; "" if it lies as it should."""
+    judged = examination.judgement
+    if judged is None or not judged.correction:
+        return ""
+    return (
+        f'<p><button type="button" class="correct" data-turn="{judged.turn}" data-invert="{int(judged.invert)}">'
+        f"{judged.correction}</button></p>"
+    )
 
 
 def _radiograph_style(radiograph: Radiograph) -> str:

@@ -1,0 +1,283 @@
+"""Fits the gate on training images and on pictures of other things.
+
+Radiographs of the training split are fitted, in every pose and at every exposure, with pictures of `FIT` sources;
+thresholds are set on held-out radiographs. Nothing of the test split is used but to count, once the gate is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+
+from pneumo.bundle import GATE, MANIFEST, load_bundle
+from pneumo.framing import to_raster
+from pneumo.gate import FACTS, LIMITS, OTHER, POSES, UPRIGHT, Look, distances, look_at, probabilities, traits
+from pneumo.graph import NetworkGraph
+from training.batteries import STRESSES
+from training.bundling import write_json
+from training.dataset import HELD_OUT as HELD_OUT_SPLITS
+from training.dataset import Dataset, load_rasters, open_dataset
+from training.errors import TrainingError
+from training.outsiders import FIT, Outsider, outsiders
+from training.sources import Source
+
+COMPONENTS = 48
+"""Principal components of what the segmenter, and of what each network, makes of a radiograph."""
+ACCEPTED = 99.8
+"""Percentile of held-out radiographs beyond which one is far from the training images: refused, unless turned or
+inverted it is not, or the classifier takes it for a radiograph all the same."""
+RARE = 99.5
+"""Percentile of radiographs beyond which one is odd."""
+PICTURES = (8, 30)
+"""How many `training.outsiders.outsiders` are looked at."""
+_BATCH = 64
+_STRENGTH = 0.2
+_LEAST_OTHER = 0.1
+
+
+def _posed(turn: int, invert: bool) -> Callable[[np.ndarray, np.random.Generator], np.ndarray]:
+    """Alter a radiograph so that this turn and this inversion right it."""
+
+    def alter(raster: np.ndarray, _rng: np.random.Generator) -> np.ndarray:
+        turned = np.rot90(raster, turn // 90)
+        return np.ascontiguousarray(255 - turned if invert else turned)
+
+    return alter
+
+
+def _exposed(gamma: float) -> Callable[[np.ndarray, np.random.Generator], np.ndarray]:
+    table = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
+    return lambda raster, _rng: cv2.LUT(raster, table)
+
+
+def _cropped(raster: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A radiograph of which a side is cut off through the lungs."""
+    share = round(raster.shape[0] * rng.uniform(0.3, 0.45))
+    side = int(rng.integers(0, 4))
+    return to_raster(np.ascontiguousarray(np.rot90(np.rot90(raster, side)[share:], -side)))
+
+
+ODD: dict[str, tuple[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]]] = {
+    **{
+        f"turned by {360 - turn}°": ("turned", _posed(turn, False))
+        for turn, invert in dict.fromkeys(POSES.values())
+        if turn and not invert
+    },
+    "inverted": ("inverted", _posed(0, True)),
+    "turned by 90° and inverted": ("turned", _posed(270, True)),
+    "mirrored": ("mirrored", lambda raster, _rng: np.ascontiguousarray(raster[:, ::-1])),
+    "cropped through the lungs": ("cropped", _cropped),
+    "gamma 3": ("dark", _exposed(3)),
+    "gamma 0.3": ("bright", _exposed(0.3)),
+}
+"""Oddities that are made, by title: the warning that should come, and what makes it."""
+HARMLESS = (
+    *("gamma 0.6", "gamma 1.6", "contrast 0.5", "contrast 1.8"),
+    *("blur", "noise", "JPEG 30", "rotation 5 degrees"),
+)
+"""Stresses of `training.batteries`: a radiograph under them is still one."""
+
+
+class Looker:
+    """Looks at many pictures as the program does.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a bundle with a segmenter.
+
+    Raises
+    ------
+    TrainingError
+        If it has none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.bundle = load_bundle(folder)
+        if self.bundle.segmenter is None:
+            raise TrainingError(f"A gate needs networks that ask for the lungs; those of {folder} do not. Do without.")
+        self._graph = NetworkGraph(self.bundle)
+
+    def look(self, rasters: Sequence[np.ndarray] | np.ndarray) -> list[Look]:
+        """Look at pictures, each uint8, shape (224, 224)."""
+        looks = []
+        for start in range(0, len(rasters), _BATCH):
+            part = list(rasters[start : start + _BATCH])
+            prepared = self.bundle.prepare_rasters(part, [1.0] * len(part))
+            features = self._graph.ask(prepared).features
+            for number, item in enumerate(prepared):
+                looks.append(look_at(item, {name: values[number] for name, values in features.items()}))
+        return looks
+
+
+def sample(source: Source, dataset: Dataset, splits: Sequence[str], most: int | None = None) -> np.ndarray:
+    """Radiographs of some splits, evenly spread; shape (n, 224, 224)."""
+    images = [image for split in splits for image in dataset.split(split)]
+    rows = np.unique(np.linspace(0, len(images) - 1, min(most or len(images), len(images))).astype(int))
+    return load_rasters(source, [images[row] for row in rows])[0]
+
+
+def make_gate(
+    manifest: Path,
+    folder: Path,
+    radiographs: int = 400,
+    altered: int = 50,
+    pictures: Sequence[Outsider] | None = None,
+    console: Console | None = None,
+) -> None:
+    """Fit the gate of a bundle, and write it there, with its entry in the manifest.
+
+    Parameters
+    ----------
+    manifest : Path
+        Data manifest that its networks were trained with.
+    folder : Path
+        Of the bundle.
+    radiographs : int
+        How many of the training split are fitted, at most; three quarters as many held-out ones set the thresholds.
+    altered : int
+        How many of those are fitted in every pose, at every exposure and under every stress, too.
+    pictures : sequence of Outsider, optional
+        What is no chest radiograph. Default: `training.outsiders.outsiders`.
+    console : Console, optional
+        Where to say how far it is.
+
+    Raises
+    ------
+    TrainingError
+        If the bundle finds no lungs, or a package that carries pictures is missing.
+    """
+    console = console or Console(quiet=True)
+    dataset, source = open_dataset(manifest)
+    looker = Looker(folder)
+    rng = np.random.default_rng(0)
+    plain = sample(source, dataset, ("train",), radiographs)
+    console.print(f"{len(plain)} training radiographs")
+    looks, labels = looker.look(plain), [UPRIGHT] * len(plain)
+    rows = rng.choice(len(plain), min(altered, len(plain)), replace=False)
+    for label, alter in _alterations():
+        looks += looker.look([alter(plain[row], rng) for row in rows])
+        labels += [label] * len(rows)
+    console.print(f"{len(looks) - len(plain)} altered ones")
+    others = list(pictures if pictures is not None else outsiders(*PICTURES))
+    fitted = [item.raster for item in others if item.use == FIT]
+    looks += looker.look(fitted)
+    labels += [OTHER] * len(fitted)
+    console.print(f"{len(fitted)} pictures of other things")
+    held_out = looker.look(sample(source, dataset, HELD_OUT_SPLITS, 3 * radiographs // 4))
+    save_gate(folder, fit(looks, labels, held_out))
+
+
+def fit(looks: Sequence[Look], labels: Sequence[str], held_out: Sequence[Look]) -> dict[str, np.ndarray]:
+    """The parts of a gate.
+
+    Parameters
+    ----------
+    looks : sequence of Look
+        At training radiographs, the unaltered first, and at other things.
+    labels : sequence of str
+        Of each, one of `pneumo.gate.POSES`, or `OTHER`.
+    held_out : sequence of Look
+        At radiographs that set the thresholds.
+    """
+    plain = looks[: next((place for place, label in enumerate(labels) if label != UPRIGHT), len(looks))]
+    parts = _components(plain)
+    parts |= _classifier(parts, looks, labels)
+    parts["limits"] = _limits(parts, plain, held_out)
+    return parts
+
+
+def _alterations() -> Iterator[tuple[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]]]:
+    """Poses with what brings a radiograph into them, and what leaves it upright."""
+    for name, (turn, invert) in POSES.items():
+        if name == "mirrored":
+            yield name, ODD[name][1]
+        elif name != UPRIGHT:
+            yield name, _posed(turn, invert)
+    for title in ("cropped through the lungs", "gamma 3", "gamma 0.3"):
+        yield UPRIGHT, ODD[title][1]
+    for title in HARMLESS:
+        yield UPRIGHT, lambda raster, _rng, title=title: STRESSES[title](raster)  # type: ignore[misc]
+
+
+def _components(looks: Sequence[Look]) -> dict[str, np.ndarray]:
+    """The principal components of what the segmenter and each network make of radiographs."""
+    from sklearn.decomposition import PCA
+
+    known = {"sight": np.stack([look.sight for look in looks])}
+    known |= {name: np.stack([look.features[name] for look in looks]) for name in looks[0].features}
+    parts = {}
+    for name, values in known.items():
+        values = values.astype(np.float64)
+        # Of few images, as a test has them, there are fewer.
+        count = min(COMPONENTS, len(values) // 2, values.shape[1])
+        fitted = PCA(count, svd_solver="full").fit(values)
+        scale = np.sqrt(np.maximum(fitted.explained_variance_, 1e-12))
+        parts[f"{name}_mean"] = fitted.mean_
+        parts[f"{name}_basis"] = fitted.components_.T / scale
+        parts[f"{name}_scale"] = scale
+        parts[f"{name}_usual"] = np.array([[0.0, 1.0], [0.0, 1.0]])
+        found = np.array([distances(parts, name, item)[1:] for item in values])
+        parts[f"{name}_usual"] = np.stack([found.mean(axis=0), np.maximum(found.std(axis=0), 1e-6)], axis=1)
+    return {name: np.asarray(values, np.float32) for name, values in parts.items()}
+
+
+def _classifier(parts: dict[str, np.ndarray], looks: Sequence[Look], labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """A logistic regression that tells the poses and other things apart."""
+    from sklearn.linear_model import LogisticRegression
+
+    values = np.stack([traits(parts, look) for look in looks])
+    centre, spread = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-6)
+    classes = [*POSES, OTHER]
+    numbers = np.array([classes.index(label) for label in labels])
+    counts = np.bincount(numbers, minlength=len(classes))
+    model = LogisticRegression(C=_STRENGTH, max_iter=1000)
+    # Each class weighs alike, however many pictures there are of it.
+    model.fit(
+        (values - centre) / spread, numbers, sample_weight=(len(numbers) / counts.clip(1) / len(classes))[numbers]
+    )
+    weights, bias = np.zeros((values.shape[1], len(classes))), np.full(len(classes), -1e3)
+    weights[:, model.classes_], bias[model.classes_] = model.coef_.T, model.intercept_
+    return {"centre": centre, "spread": spread, "weights": weights, "bias": bias}
+
+
+def _limits(parts: dict[str, np.ndarray], fitted: Sequence[Look], held_out: Sequence[Look]) -> np.ndarray:
+    """From where on a picture is refused, or odd: `pneumo.gate.LIMITS`."""
+    both = [*fitted, *held_out]
+    far = [traits(parts, look)[0] for look in held_out]
+    gray = [look.plain[FACTS.index("gray")] for look in both]
+    edge = [look.plain[FACTS.index("edge")] for look in both]
+    found = {
+        "far": np.percentile(far, ACCEPTED),
+        "other": _LEAST_OTHER,
+        "unlike": np.percentile(far, RARE),
+        "mirrored": np.percentile([chances(parts, look)[list(POSES).index("mirrored")] for look in held_out], RARE),
+        "dark": np.percentile(gray, 100 - RARE),
+        "bright": np.percentile(gray, RARE),
+        "edge": np.percentile(edge, RARE),
+    }
+    return np.array([found[name] for name in LIMITS])
+
+
+def chances(parts: dict[str, np.ndarray], look: Look) -> np.ndarray:
+    """How likely each of the poses, and last another thing, is."""
+    return probabilities(parts, traits(parts, look))
+
+
+def save_gate(folder: Path, parts: dict[str, np.ndarray]) -> None:
+    """Write gate.npz into a bundle, and its entry into the manifest."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {name: np.asarray(value, np.float32) for name, value in parts.items()}
+    np.savez_compressed(buffer, **arrays)
+    (folder / GATE).write_bytes(buffer.getvalue())
+    content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    content["gate"] = {"file": GATE, "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
+    write_json(folder / MANIFEST, content)
