@@ -130,6 +130,7 @@ class DicomImage:
                 return _squared(self._dataset, shown), notes
             except DicomFault:
                 raise
+            # As in `open_dicom`: pydicom converts values when they are asked for, and raises what its parsers do.
             except Exception:
                 raise _damaged() from None
 

@@ -295,7 +295,10 @@ def _decode(data: bytes, name: str) -> Radiograph:
     # write it, for another format.
     plugin = PngImageFile if data.startswith(_PNG) else JpegImageFile
     try:
-        claimed = pictures.check_png(data) if plugin is PngImageFile else pictures.check_jpeg(data)
+        if plugin is PngImageFile:
+            pictures.check_png(data)
+        else:
+            claimed = pictures.check_jpeg(data)
         image = plugin(io.BytesIO(data))
     except _DECODING_ERRORS as error:
         raise _damaged(name) from error
@@ -311,7 +314,7 @@ def _decode(data: bytes, name: str) -> Radiograph:
             if plugin is PngImageFile:
                 # The decoder alone lets some damage in the last lines pass; the checksums do not.
                 PngImageFile(io.BytesIO(data)).verify()
-            elif claimed != (image.height, image.width, len(image.layer)):
+            elif isinstance(image, JpegImageFile) and claimed != (image.height, image.width, len(image.layer)):
                 # Where its header is read otherwise by libjpeg, Pillow before 13 writes beyond its lines
                 # (CVE-2026-112403).
                 raise _damaged(name)

@@ -48,7 +48,8 @@ def ask(url: str) -> str:
 
 
 def answer(url: str, event: str) -> dict:
-    said = httpx.get(f"{url}/gradio_api/call/examine/{event}", timeout=120).text
+    # While the networks load, heartbeats come first.
+    said = httpx.get(f"{url}/gradio_api/call/examine/{event}", timeout=120).text.strip().split("\n\n")[-1]
     assert said.startswith("event: complete"), said
     return json.loads(said.split("data: ")[1])[0]
 
