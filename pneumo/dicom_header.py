@@ -155,6 +155,11 @@ class Header:
         return ""
 
     @property
+    def is_chest_radiograph(self) -> bool:
+        """Whether it says that this is a radiograph, and of the chest."""
+        return self.modality in RADIOGRAPHS and self.body_part == "chest"
+
+    @property
     def words(self) -> str:
         """Modality, body part, view and age in one line."""
         said = {"modality": self.modality, "body part": self.body_part, "view": self.view, "age": self.age}

@@ -322,6 +322,8 @@ class Examiner:
             predictions = self._decided(answers, number, operating_point)
             heatmaps: dict[str, Heatmap] = {}
             judgement = self._judged(item, answers, number)
+            if judgement and judgement.refused and radiograph.header and radiograph.header.is_chest_radiograph:
+                judgement = replace(judgement, refused=False, oddities=("unlike",))
             if explainer and (anyway or not (judgement and judgement.refused)):
                 labels = {name: own.decision if target == DECIDED else target for name, own in predictions.items()}
                 found = answers.signed if method == DEFAULT_METHOD else {}

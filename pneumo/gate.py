@@ -126,7 +126,7 @@ def facts(raster: np.ndarray, lungs: Lungs) -> np.ndarray:
             -(filled * np.log2(filled)).sum(),
             lungs.found,
             lungs.share,
-            np.median(box) / 255,
+            np.searchsorted(np.cumsum(np.bincount(box.ravel(), minlength=256)), (box.size + 1) // 2) / 255,
             edge,
         ]
     )
@@ -236,18 +236,19 @@ class Gate:
         chances = probabilities(self._parts, values)
         other, far = float(chances[-1]), values[0] > self._limits["far"]
         turn, invert = 0, False
+        mirrored = chances[list(POSES).index("mirrored")]
         if far:
             turn, invert = POSES[list(POSES)[int(chances[:-1].argmax())]]
             if turn or invert:
                 look = righted(turn, invert)
                 values = traits(self._parts, look)
+                mirrored = probabilities(self._parts, values)[list(POSES).index("mirrored")]
                 far = values[0] > self._limits["far"]
             if far:
                 turn, invert = 0, False
                 if other >= self._limits["other"]:
                     return Judgement(other, True)
         gray, edge = look.plain[FACTS.index("gray")], look.plain[FACTS.index("edge")]
-        mirrored = probabilities(self._parts, values)[list(POSES).index("mirrored")]
         found = {
             "turned": turn > 0,
             "inverted": invert,

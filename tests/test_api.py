@@ -46,6 +46,8 @@ def test_endpoints_are_named_and_typed(client):
         "method": DEFAULT_METHOD,
         "target": "decided",
         "cover": "",
+        "turn": 0,
+        "invert": False,
     }
 
 

@@ -51,7 +51,7 @@ def test_other_examinations_fit(images, examiner, validator, choices):
 
 
 def test_examination_without_lungs_fits(examiner, validator):
-    record = examiner.examine(read_radiograph(np.full((80, 80), 7, np.uint8))).record()
+    record = examiner.examine(read_radiograph(np.full((80, 80), 7, np.uint8)), anyway=True).record()
     assert record["lungs"]["box"] is None
     validator.validate(record)
 

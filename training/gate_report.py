@@ -22,7 +22,7 @@ from training.markdown import markdown_table
 from training.metrics import wilson_interval
 from training.outsiders import HELD_OUT, UNSEEN, Outsider, outsiders
 
-ALTERED = 60
+ALTERED = 40
 """How many test radiographs are altered."""
 
 
