@@ -160,7 +160,9 @@ def test_no_door_of_gradio_is_open_that_was_not_looked_at():
 
     app = App.create_app(build_interface(ExaminationService()))
     found = {re.sub(r"\{[^}]*\}", "{}", path).rstrip("/") for path in paths(app.routes)}
-    assert {path for path in found if not f"{path}/".startswith(CLOSED) and not path.startswith(CLOSED)} <= REVIEWED
+    assert {
+        path for path in found if not f"{path}/".startswith(CLOSED) and not path.startswith(CLOSED)
+    } - REVIEWED == set()
     assert "/gradio_api/queue/join" in found
 
 
@@ -234,7 +236,7 @@ def test_too_large_a_request_that_hides_its_length(monkeypatch):
     assert sent[0]["status"] == 413
 
 
-@pytest.mark.parametrize("text", ["http://127.0.0.1/x", "/etc/passwd", "no base64"])
+@pytest.mark.parametrize("text", ["http://127.0.0.1/x", "/etc/passwd", "no base64!"])
 def test_base64_that_is_none(text):
     with pytest.raises(gr.Error, match="must be the base64 of a file"):
         decoded(text)
@@ -243,14 +245,14 @@ def test_base64_that_is_none(text):
 
 def test_tool_by_a_real_client(ready, bundle_folder):
     from mcp import ClientSession
-    from mcp.client.streamable_http import streamablehttp_client
+    from mcp.client.streamable_http import streamable_http_client
 
     data = RADIOGRAPH.read_bytes()
     expected = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(data, "radiograph"), "screening").record()
 
     async def talk():
         async with (
-            streamablehttp_client(f"{ready}/gradio_api/mcp/") as (reading, writing, _),
+            streamable_http_client(f"{ready}/gradio_api/mcp/") as (reading, writing, _),
             ClientSession(reading, writing) as session,
         ):
             await session.initialize()
@@ -293,10 +295,10 @@ def test_busy_page_says_so(bundle_folder, tmp_path):
     with serve(bundle_folder, tmp_path, code) as url:
         file = upload(url)
         answers = []
-        for _ in range(3):
+        for _ in range(4):
             answers.append(httpx.post(f"{url}/gradio_api/call/examine", json={"data": [file]}))
             time.sleep(0.5)
-        assert [answer.status_code for answer in answers] == [200, 200, 503]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 503]
         assert answers[-1].json()["detail"] == BUSY
 
 
