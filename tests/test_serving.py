@@ -296,10 +296,9 @@ def test_eight_visitors_at_once(ready, bundle_folder):
 def test_busy_page_says_so(bundle_folder, tmp_path):
     code = "from pneumo.ui import interface\ninterface.QUEUE_LENGTH = 1\n" + NEVER_LOADED
     with serve(bundle_folder, tmp_path, code) as url:
-        file = upload(url)
         answers = []
         for _ in range(4):
-            answers.append(httpx.post(f"{url}/gradio_api/call/examine", json={"data": [file]}))
+            answers.append(httpx.post(f"{url}/gradio_api/call/examine", json={"data": [upload(url)]}))
             time.sleep(0.5)
         assert [answer.status_code for answer in answers] == [200, 200, 200, 503]
         assert answers[-1].json()["detail"] == BUSY
