@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from urllib.parse import urlsplit
@@ -21,14 +22,12 @@ import gradio as gr
 import httpx
 import pytest
 from conftest import DATA, ROOT, serve, started
-from gradio.routes import App
 
 from benchmarks.load import RIGHT, ask_at_once, radiographs, wait_until_ready
 from pneumo import Examiner, load_bundle, read_radiograph
 from pneumo.errors import BundleError, ServerBusy
 from pneumo.ui import guard, service
 from pneumo.ui.guard import CLOSED, Guard, refuse_addresses
-from pneumo.ui.interface import build_interface
 from pneumo.ui.running import BUSY, STOPPING
 from pneumo.ui.service import EXAMINATIONS, ExaminationService
 from pneumo.ui.tools import decoded
@@ -149,18 +148,24 @@ REVIEWED = {
 but Gradio's own. A later release that has others must be looked through again."""
 
 
-def test_no_door_of_gradio_is_open_that_was_not_looked_at():
-    def paths(routes, before=""):
-        for route in routes:
-            inner = getattr(route, "original_router", None) or getattr(route, "router", None)
-            if inner is not None and not hasattr(route, "path"):
-                yield from paths(inner.routes, before)
-            elif hasattr(route, "path"):
-                yield before + route.path
+# In a process of its own: the application makes event loops that it never closes.
+LIST_PATHS = """
+import json
+from gradio.routes import App
+from pneumo.ui.interface import build_interface
+from pneumo.ui.service import ExaminationService
+def paths(routes):
+    for route in routes:
+        inner = getattr(route, "original_router", None)
+        yield from paths(inner.routes) if inner is not None else [route.path]
+print(json.dumps(list(paths(App.create_app(build_interface(ExaminationService())).routes))))
+"""
 
-    app = App.create_app(build_interface(ExaminationService()))
-    found = {re.sub(r"\{[^}]*\}", "{}", path).rstrip("/") for path in paths(app.routes)}
-    assert {path for path in found if not f"{path}/".startswith(CLOSED) and not path.startswith(CLOSED)} <= REVIEWED
+
+def test_no_door_of_gradio_is_open_that_was_not_looked_at():
+    listed = subprocess.run([sys.executable, "-c", LIST_PATHS], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = {re.sub(r"\{[^}]*\}", "{}", path).rstrip("/") for path in json.loads(listed.stdout.splitlines()[-1])}
+    assert {path for path in found if not f"{path}/".startswith(CLOSED)} - REVIEWED == set()
     assert "/gradio_api/queue/join" in found
 
 
@@ -234,7 +239,7 @@ def test_too_large_a_request_that_hides_its_length(monkeypatch):
     assert sent[0]["status"] == 413
 
 
-@pytest.mark.parametrize("text", ["http://127.0.0.1/x", "/etc/passwd", "no base64"])
+@pytest.mark.parametrize("text", ["http://127.0.0.1/x", "/etc/passwd", "no base64!"])
 def test_base64_that_is_none(text):
     with pytest.raises(gr.Error, match="must be the base64 of a file"):
         decoded(text)
@@ -243,14 +248,14 @@ def test_base64_that_is_none(text):
 
 def test_tool_by_a_real_client(ready, bundle_folder):
     from mcp import ClientSession
-    from mcp.client.streamable_http import streamablehttp_client
+    from mcp.client.streamable_http import streamable_http_client
 
     data = RADIOGRAPH.read_bytes()
     expected = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(data, "radiograph"), "screening").record()
 
     async def talk():
         async with (
-            streamablehttp_client(f"{ready}/gradio_api/mcp/") as (reading, writing, _),
+            streamable_http_client(f"{ready}/gradio_api/mcp/") as (reading, writing, _),
             ClientSession(reading, writing) as session,
         ):
             await session.initialize()
@@ -291,12 +296,11 @@ def test_eight_visitors_at_once(ready, bundle_folder):
 def test_busy_page_says_so(bundle_folder, tmp_path):
     code = "from pneumo.ui import interface\ninterface.QUEUE_LENGTH = 1\n" + NEVER_LOADED
     with serve(bundle_folder, tmp_path, code) as url:
-        file = upload(url)
         answers = []
-        for _ in range(3):
-            answers.append(httpx.post(f"{url}/gradio_api/call/examine", json={"data": [file]}))
+        for _ in range(4):
+            answers.append(httpx.post(f"{url}/gradio_api/call/examine", json={"data": [upload(url)]}))
             time.sleep(0.5)
-        assert [answer.status_code for answer in answers] == [200, 200, 503]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 503]
         assert answers[-1].json()["detail"] == BUSY
 
 

@@ -29,9 +29,9 @@ from pneumo.zoo import CLASS_NAMES
 UPLOAD_LIFETIME = 60
 """Seconds after which an upload's temporary file is deleted if it was never read; it is looked for as often."""
 
-CONCURRENCY = 1
-"""Requests that are answered at once, chosen by `benchmarks load`: the networks take one radiograph at a time."""
-# Examinations of the page and of the API wait in one line.
+CONCURRENCY = 2
+"""Calls of programs that are answered at once, chosen by `benchmarks load`: one is read while another is examined."""
+# The page's examinations wait in a line of their own, so that a visitor's answers keep their order.
 _QUEUE = "examine"
 
 _CHOOSE = """
@@ -293,8 +293,9 @@ def build_read_tab(service: ExaminationService) -> None:
     # The strokes of which the last was refused.
     refused = gr.HTML(elem_id="refused-stroke", js_on_load=_REFUSED)
 
-    shared: dict[str, Any] = {"concurrency_id": _QUEUE, "concurrency_limit": CONCURRENCY, "show_progress": "minimal"}
-    private: dict[str, Any] = {**shared, "api_visibility": "private"}
+    private: dict[str, Any] = {"concurrency_id": _QUEUE, "concurrency_limit": 1, "show_progress": "minimal"}
+    private["api_visibility"] = "private"
+    shared: dict[str, Any] = {"concurrency_id": "api", "concurrency_limit": CONCURRENCY}
     chosen, shown = [choice, percent, method, target], [verdict, cards, kept]
     # Several files take long; examinations of others come in between.
     aside = {**private, "concurrency_id": "uploads", "concurrency_limit": 4}
