@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
@@ -15,10 +14,11 @@ import numpy as np
 from keras.src.legacy.preprocessing.image import ImageDataGenerator
 from rich.console import Console
 
+from benchmarks.smote import balanced
 from pneumo.framing import scale_gray
 from pneumo.lungs import Segmenter
 from pneumo.zoo import build
-from training.balance import Balanced, balance
+from training.balance import Balanced
 from training.dataset import open_dataset
 from training.fields import Recipe
 from training.fit import Images, batches, compiled_twin, train
@@ -163,22 +163,8 @@ def _stages(recipe: Recipe, shown: Images) -> dict[str, float]:
 def _smote_memory(images: int, shape: tuple[int, ...]) -> dict[str, int]:
     """MiB of the whole training set, three quarters of it pneumonias, and of the peak while SMOTE balances it."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        before, peak = pool.apply(_balanced, (images, shape))
+        before, peak = pool.apply(balanced, (images, shape))
     return {"set_mib": round(images * float(np.prod(shape)) / 2**20), "before_smote_mib": before, "smote_mib": peak}
-
-
-def _balanced(images: int, shape: tuple[int, ...]) -> tuple[int, int]:
-    pixels = np.random.default_rng(0).integers(0, 256, (images, *shape), np.uint8)
-    labels = (np.arange(images) % 4 > 0).astype(np.uint8)
-    # What is imported, and its first call, are not of the set.
-    balance("smote", pixels[:64, ..., :8, :1], labels[:64], 42)
-    before = _peak()
-    balance("smote", pixels, labels, 42)
-    return before, _peak()
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def _table(found: dict) -> str:

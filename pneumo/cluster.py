@@ -114,7 +114,7 @@ def _ray() -> ModuleType:
     except ImportError as error:
         raise SourceError(
             "Scoring on a cluster needs the package ray, which the rest does without; it is not installed. Install it: "
-            ".venv/bin/python -m pip install '.[ray]'"
+            "make develop, or .venv/bin/python -m pip install 'ray[data]'"
         ) from error
     return ray
 

@@ -26,12 +26,12 @@ from pneumo import cli, score
 score.PART, score.BATCH = 8, 4
 sys.exit(cli.main(sys.argv[1:]))
 """
-TIMES = 12
+TIMES = 6
 
 
 @pytest.fixture(scope="module")
 def source(images, tmp_path_factory) -> Path:
-    """Fifteen radiographs and one file that is none, twelve times over."""
+    """Fifteen radiographs and one file that is none, six times over."""
     folder = tmp_path_factory.mktemp("many")
     names = []
     for label in ("NORMAL", "PNEUMONIA"):
@@ -73,7 +73,7 @@ def test_equal_to_one_machine_though_another_is_lost(source, cluster, examiner, 
             (other,) = (node for node in cluster.list_all_nodes() if node is not cluster.head_node)
             cluster.remove_node(other, allow_graceful=False)
             assert not out.exists()
-            assert process.wait(timeout=180) == 0, log.read_text()
+            assert process.wait(timeout=300) == 0, log.read_text()
         finally:
             process.kill()
     assert f"{16 * TIMES} rows, {TIMES} of them refused" in log.read_text()
@@ -88,7 +88,7 @@ def test_equal_to_one_machine_though_another_is_lost(source, cluster, examiner, 
             assert values == wanted, name
 
 
-@pytest.mark.parametrize("span", [(0, 192), (0, 7), (49, 51), (50, 100), (187, 192), (120, 121)])
+@pytest.mark.parametrize("span", [(0, 96), (0, 7), (49, 51), (50, 60), (91, 96), (60, 61)])
 def test_part_of_a_source_is_what_it_is_in_the_whole(source, span):
     for place in (source, source.parent):
         supply = open_supply(place)
