@@ -33,7 +33,7 @@ def signature(model: keras.Model):
 
 
 def compile_outputs(model: keras.Model):
-    """A network as Keras runs it, from inputs to outputs, both tensors."""
+    """A network as Keras runs it, from inputs to its output, or outputs, as tensors."""
     import tensorflow as tf
 
     return tf.function(
@@ -49,7 +49,7 @@ def compile_folded(model: keras.Model):
     import tensorflow as tf
 
     given = {layer: layer.input if isinstance(layer.input, list) else [layer.input] for layer in model.layers[1:]}
-    taken = Counter(id(item) for items in given.values() for item in items)
+    taken = Counter(id(item) for items in (*given.values(), model.outputs) for item in items)
     norms = {id(layer.input): layer for layer in given if _is_affine(layer)}
     steps: dict[keras.Layer, Callable] = {}
     for layer in given:
@@ -64,7 +64,8 @@ def compile_folded(model: keras.Model):
         for layer, items in given.items():
             values = [found[id(item)] for item in items]
             found[id(layer.output)] = steps[layer](values if isinstance(layer.input, list) else values[0])
-        return found[id(model.outputs[0])]
+        outputs = [found[id(item)] for item in model.outputs]
+        return outputs if len(outputs) > 1 else outputs[0]
 
     return tf.function(run, input_signature=[signature(model)], autograph=False)
 
