@@ -245,7 +245,8 @@ def test_record(bundle, examiner, radiograph, operating_point):
     found = examiner.examine(radiograph, operating_point)
     record = found.record()
     assert valid(record)
-    keys = ["file", "operating_point", "networks", "together", "lungs", "header", "agreement", "summary", "warnings"]
+    keys = ["file", "operating_point", "networks", "together", "lungs", "header", "gate"]
+    keys += ["agreement", "summary", "warnings"]
     assert list(record) == keys
     assert (record["file"], record["header"]) == ("person100_bacteria_482.jpeg", None)
     assert record["operating_point"] == (operating_point if operating_point in OPERATING_POINTS else "custom")

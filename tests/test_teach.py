@@ -31,7 +31,7 @@ from training.metrics import wilson_interval
 pytestmark = pytest.mark.browser
 NETWORKS = ("cnn", "cnn_lstm", "cnn_rnn")
 NAMES = (*NETWORKS, "together")
-TITLES = {"cnn": "CNN", "cnn_lstm": "CNN-LSTM", "cnn_rnn": "CNN-RNN", "together": "mean of the three"}
+TITLES = {"cnn": "CNN", "cnn_lstm": "CNN-LSTM", "cnn_rnn": "CNN-RNN", "together": "mean of the networks"}
 DESK, PHONE = {"width": 1366, "height": 900}, {"width": 390, "height": 844}
 SLIDER = "Operating point: calls pneumonia from"
 PREVALENCE = "Prevalence: of all children examined, have pneumonia"
@@ -1103,7 +1103,7 @@ def test_disagreements_are_those_of_the_networks(compared, rows, thresholds):
     assert compared.get_by_role("heading", name=heading).count() == 1
     assert cards(compared) == [row["id"] for row in split]
     wrong = sum(outcome(row, "together", thresholds["together", "balanced"]) != "correct" for row in split)
-    assert f"On {wrong} of these the mean of the three is wrong." in compared.inner_text(".t-compare")
+    assert f"On {wrong} of these the mean of the networks is wrong." in compared.inner_text(".t-compare")
     lines = saved_as(compared, "disagreements")
     assert [line["case"] for line in lines] == [row["id"] for row in split]
     for line, row in zip(lines, split, strict=True):

@@ -271,7 +271,8 @@ def _bundle(options: argparse.Namespace) -> None:
 def _gate(options: argparse.Namespace) -> None:
     load_tensorflow()
     from training.gate import make_gate
-    from training.gate_report import gate_table, measure_gate
+    from training.gate_report import measure_gate
+    from training.gate_table import gate_table
 
     make_gate(options.data, options.models, console=Console(stderr=True))
     print(gate_table(measure_gate(options.data, options.models, options.originals)))

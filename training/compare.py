@@ -13,7 +13,7 @@ from pneumo.bundle import METRICS as METRICS_FILE
 from pneumo.methods import METHODS as SALIENCY_METHODS
 from pneumo.report import DETAILS, METRICS, cells, percent, test_rows, title
 from training.errors import TrainingError
-from training.gate_report import gate_table
+from training.gate_table import gate_table
 from training.markdown import markdown_table, signed
 from training.systems import results_table as systems_results
 

@@ -18,7 +18,6 @@ from training.bundling import write_json
 from training.dataset import open_dataset
 from training.errors import TrainingError
 from training.gate import HARMLESS, ODD, PICTURES, Looker, sample
-from training.markdown import markdown_table
 from training.metrics import wilson_interval
 from training.outsiders import HELD_OUT, UNSEEN, Outsider, outsiders
 
@@ -115,35 +114,3 @@ def _counted(found: Sequence[Judgement]) -> dict[str, Any]:
     tally = Counter(oddity for judgement in found for oddity in judgement.oddities)
     refused = sum(judgement.refused for judgement in found)
     return _share(refused, len(found)) | {"warned": {name: tally[name] for name in ODDITIES if tally[name]}}
-
-
-def gate_table(report: dict[str, Any]) -> str:
-    """What is refused, and what is warned of, in three tables."""
-
-    def share(entry: dict[str, Any], count: int | None = None) -> str:
-        count = entry["refused"] if count is None else count
-        low, high = wilson_interval(count, entry["images"])
-        return f"{count} of {entry['images']}, {count / entry['images']:.1%} [{low:.1%}, {high:.1%}]".replace("%", " %")
-
-    def warned(entry: dict[str, Any], but: str = "") -> str:
-        return ", ".join(f"{name} {count}" for name, count in entry["warned"].items() if name != but) or "-"
-
-    kinds = [
-        (f"{kind}{'' if entry['fitted'] else ', a kind never fitted'}", [share(entry)])
-        for kind, entry in report["kinds"].items()
-    ]
-    odd = []
-    for title, entry in report["odd"].items():
-        wanted = entry["wanted"]
-        cells = [share(entry, entry["warned"].get(wanted, 0)), str(entry["refused"]), warned(entry, wanted)]
-        odd.append((f"test radiographs, {title}", cells))
-    return "\n\n".join(
-        [
-            markdown_table(["refused"], [("**all that are no chest radiographs**", [share(report["others"])]), *kinds]),
-            markdown_table(
-                ["refused", "warnings"],
-                [(title, [share(entry), warned(entry)]) for title, entry in report["radiographs"].items()],
-            ),
-            markdown_table(["warned of", "refused", "other warnings"], odd),
-        ]
-    )

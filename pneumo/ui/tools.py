@@ -19,7 +19,7 @@ from pneumo.bundle import OPERATING_POINTS
 from pneumo.errors import BundleError, PneumoError
 from pneumo.examination import DECIDED
 from pneumo.methods import DEFAULT_METHOD
-from pneumo.radiograph import read_radiograph
+from pneumo.radiograph import corrected, read_radiograph
 from pneumo.ui.service import ExaminationService
 
 PATH = "/gradio_api/mcp"
@@ -40,6 +40,8 @@ def build_tool(service: ExaminationService, options: dict[str, Any]) -> None:
         method: str = DEFAULT_METHOD,
         target: str = DECIDED,
         cover: str = "",
+        turn: float = 0,
+        invert: bool = False,
     ) -> str:
         """Read one frontal chest X-ray of a child with three networks that look for pneumonia, and say where each
         looked. For research and teaching, not for diagnosis.
@@ -50,20 +52,24 @@ def build_tool(service: ExaminationService, options: dict[str, Any]) -> None:
             method: How the decisions are explained: the name of a saliency method.
             target: The class that is explained: decided (by each network), NORMAL or PNEUMONIA.
             cover: A lung zone to cover and ask again, such as left_lower; hottest for that of each map; or nothing.
+            turn: Degrees to turn it by before it is read, clockwise: 0, 90, 180 or 270.
+            invert: Whether to exchange black and white before it is read.
 
         Returns:
             The examination as JSON: probabilities, decisions, where the evidence lies, and warnings.
         """
         try:
-            read = read_radiograph(decoded(radiograph), "radiograph")
+            read = corrected(read_radiograph(decoded(radiograph), "radiograph"), int(turn), invert)
             examination = service.examine(read, operating_point, method=method, target=target, cover=cover)
         except PneumoError as error:
             raise gr.Error(str(error), print_exception=False) from error
         return json.dumps(examination.record(), ensure_ascii=False)
 
     defaults = {"operating_point": OPERATING_POINTS[0], "method": DEFAULT_METHOD, "target": DECIDED, "cover": ""}
-    inputs = [gr.Textbox(label="radiograph", visible=False)]
+    inputs: list[Any] = [gr.Textbox(label="radiograph", visible=False)]
     inputs += [gr.Textbox(value, label=name, visible=False) for name, value in defaults.items()]
+    inputs += [gr.Number(0, label="turn", visible=False, precision=0)]
+    inputs += [gr.Checkbox(False, label="invert", visible=False)]
     output = gr.Textbox(label="examination", visible=False)
     gr.Button(visible=False).click(examine, inputs, output, api_name=ENDPOINT, **options)
 

@@ -85,7 +85,7 @@ function gallery(place, library, wanted, { go, remember }) {
   place.append(
     h("h2", {}, "Every official test image, and what the networks made of it"),
     h("p", { class: "side-note" }, "The number is the probability of pneumonia that the chosen network gives; "
-      + "\u201cwrong\u201d is how many of the three networks decide otherwise than the label. Labels are the data "
+      + "\u201cwrong\u201d is how many networks decide otherwise than the label. Labels are the data "
       + "set\u2019s; some may be wrong themselves."),
     h("div", { class: "t-filters" },
       field("outcome", "Outcome", OUTCOMES), field("network", "Network", library.options()),
@@ -119,7 +119,7 @@ async function openCase(place, library, wanted, go) {
       neighbour(1) && link("Next", neighbour(1), go, "next"),
       at >= 0 && h("span", { class: "quiet" }, `${at + 1} of ${list.length}`), linkButton()),
     h("h2", {}, row.id),
-    h("p", {}, "Label of the data set: ", h("strong", {}, labelWords(row)), ". Mean of the three: ",
+    h("p", {}, "Label of the data set: ", h("strong", {}, labelWords(row)), ". Mean of the networks: ",
       h("strong", {}, probability(row.probabilities.together)), `, ${WORDS[kind]}. `,
       `Wrong among the three at the ${wanted.point} operating point: ${COUNTS[wrong]}.`),
     await answers(library, row, detail, wanted.point));

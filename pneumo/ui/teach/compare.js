@@ -74,7 +74,7 @@ function curves(measured, library, names, titles) {
       + "That holds for this data set, where most have pneumonia.", "precision_recall.csv",
     () => [["network", "threshold", "recall", "precision"],
       ...each(found.map((points) => points.slice(1)), (p) => [p.threshold, p.sensitivity, p.precision])]),
-    figure(calibration, "On the diagonal, a probability means what it says. For the mean of the three, "
+    figure(calibration, "On the diagonal, a probability means what it says. For the mean of the networks, "
       + `${over} of ${bins.at(-1).length} bins lie below it (too high a probability) by more than their 95 % `
       + `interval, and ${under} above. Bins have equal numbers of images; bars are Wilson\u2019s, over images.`,
     "reliability.csv",
@@ -162,7 +162,7 @@ function disagreements(library, go) {
       thumbnail(library, row, row.id), h("span", {}, labelWords(row)), h("span", { class: "quiet" }, said.join(", ")));
   };
   return [h("h3", {}, `Where the networks disagree: ${split.length} of ${library.cases.length} images`),
-    h("p", {}, `On ${wrong} of these the mean of the three is wrong. A disagreement is a reason to look again. `,
+    h("p", {}, `On ${wrong} of these the mean of the networks is wrong. A disagreement is a reason to look again. `,
       downloadButton("disagreements.csv", () => [["case", "label", ...library.names],
         ...split.map((row) => [row.id, row.label, ...library.names.map((name) => row.probabilities[name])])])),
     h("div", { class: "t-grid small" }, split.map(card))];
