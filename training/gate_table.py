@@ -23,9 +23,7 @@ def gate_table(report: dict[str, Any]) -> str:
         odd.append((f"test radiographs, {title}", cells))
     return "\n\n".join(
         [
-            markdown_table(
-                ["refused"], [("**all that are no chest radiographs**", [_share(report["others"])]), *kinds]
-            ),
+            markdown_table(["refused"], kinds),
             markdown_table(
                 ["refused", "warnings"],
                 [(title, [_share(entry), _warned(entry)]) for title, entry in report["radiographs"].items()],
