@@ -98,6 +98,8 @@ def test_slow_and_large_are_faults(monkeypatch, capsys, tmp_path):
             found.append(answer)
 
     found = []
+    # The process of the tests may be large already.
+    monkeypatch.setattr(mutations, "MAX_MEMORY", 2**30)
     monkeypatch.setattr(mutations, "MAX_SECONDS", -1)
     mutations._read_all(Answers(), 0, 1, read_radiograph)
     monkeypatch.setattr(mutations, "MAX_MEMORY", 1)

@@ -61,6 +61,12 @@ def loaded(bundle_folder):
     return examinations
 
 
+def finish(coroutine):
+    """Its result; in a thread of its own, because a browser of other tests may keep a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
 def ask(url: str, file: object) -> tuple[str, str]:
     """The kind of the last event of a call of /examine, and its data."""
     call = httpx.post(f"{url}/gradio_api/call/examine", json={"data": [file]})
@@ -234,7 +240,7 @@ def test_too_large_a_request_that_hides_its_length(monkeypatch):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(Guard(application)({"type": "http", "path": "/x", "headers": []}, receive, send))
+    finish(Guard(application)({"type": "http", "path": "/x", "headers": []}, receive, send))
     assert len(taken) == 2
     assert sent[0]["status"] == 413
 
@@ -271,7 +277,7 @@ def test_tool_by_a_real_client(ready, bundle_folder):
         if httpx.get(f"{ready}/gradio_api/mcp/").status_code == 200:
             break
         time.sleep(0.2)
-    tools, (answer, address, unknown), other = asyncio.run(talk())
+    tools, (answer, address, unknown), other = finish(talk())
     assert [tool.name for tool in tools] == ["examine"]
     assert tools[0].inputSchema["required"] == ["radiograph"]
     assert "not for diagnosis" in tools[0].description

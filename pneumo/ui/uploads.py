@@ -6,6 +6,7 @@ file share one, and a patient's name may stand on the disk.
 
 from __future__ import annotations
 
+import gc
 import secrets
 import shutil
 import sys
@@ -100,6 +101,7 @@ async def _receive_apart(request: Any, upload_dir: str, *rest: Any, **options: A
     # What arrives is written here; a broken connection or a full disk leaves nothing of it behind.
     arriving = Path(upload_dir) / secrets.token_hex(_TOKEN)
     apart: list[Path] = []
+    reason = None
     try:
         files, left, places = await _receive(request, str(arriving), *rest, **options)
         for file in files:
@@ -109,13 +111,17 @@ async def _receive_apart(request: Any, upload_dir: str, *rest: Any, **options: A
     except OSError as error:
         for path in apart:
             _remove(path)
-        raise HTTPException(
-            507,
-            f"An upload needs room on the server's disk; it could not be written ({error.strerror}). "
-            "Try again later, or tell who runs this page.",
-        ) from error
+        reason = error.strerror or str(error)
     finally:
         shutil.rmtree(arriving, ignore_errors=True)
+    if reason is not None:
+        # The disk has its room again only when what was written to is closed, which the error's frames still hold.
+        gc.collect()
+        raise HTTPException(
+            507,
+            f"An upload needs room on the server's disk; it could not be written ({reason}). "
+            "Try again later, or tell who runs this page.",
+        )
     return [str(path) for path in apart], left, places
 
 
