@@ -6,7 +6,7 @@ file share one, and a patient's name may stand on the disk.
 
 from __future__ import annotations
 
-import gc
+import os
 import secrets
 import shutil
 import sys
@@ -113,16 +113,22 @@ async def _receive_apart(request: Any, upload_dir: str, *rest: Any, **options: A
             _remove(path)
         reason = error.strerror or str(error)
     finally:
-        shutil.rmtree(arriving, ignore_errors=True)
+        _discard(arriving)
     if reason is not None:
-        # The disk has its room again only when what was written to is closed, which the error's frames still hold.
-        gc.collect()
         raise HTTPException(
             507,
             f"An upload needs room on the server's disk; it could not be written ({reason}). "
             "Try again later, or tell who runs this page.",
         )
     return [str(path) for path in apart], left, places
+
+
+def _discard(folder: Path) -> None:
+    """Delete a folder, and give back the room of its files even while the thread that wrote one keeps it open."""
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            os.truncate(path, 0)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _delete_abandoned(place: Path) -> None:
