@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pneumo.zoo import architecture
+from pneumo.zoo import CLASS_NAMES, architecture
 
 METRICS = {
     "auc": "ROC AUC",
@@ -63,6 +63,30 @@ def probability(value: float) -> str:
 def title(name: str) -> str:
     """What a network, or "together", is called in tables and figures."""
     return "mean of the networks" if name == "together" else architecture(name).title
+
+
+def held_out_prevalence(manifest: dict[str, Any]) -> float:
+    """The share of pneumonias among the held-out images of a manifest, 0 to 1."""
+    normal, pneumonia = (
+        sum(manifest["data"]["counts"][split][label] for split in ("validation", "block")) for label in CLASS_NAMES
+    )
+    return pneumonia / (normal + pneumonia)
+
+
+def calibration_words(manifest: dict[str, Any]) -> str:
+    """What the probabilities were calibrated for, and what they were worth on the test split where that is known."""
+    words = (
+        "Probabilities are calibrated (Platt scaling) for held-out radiographs, "
+        f"{percent(held_out_prevalence(manifest), 0)} of which showed pneumonia: among radiographs like those, of the "
+        "ones given 80 % about 80 % do. Where pneumonia is rarer, they overstate it."
+    )
+    (error,) = cells((manifest["together"] or {}).get("test", {}), ("ece",))
+    if error is None:
+        return words
+    return (
+        f"{words} On the official test split the {title('together')} was off by {error.value} {error.interval} on "
+        "average (expected calibration error)."
+    )
 
 
 def test_rows(manifest: dict[str, Any], *metrics: str) -> Iterator[tuple[str, list[Cell | None]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from pneumo.bundle import FolderFiles, read_manifest
 from pneumo.errors import UnknownNameError
 from pneumo.examination import DISCLAIMER
 from pneumo.framing import FRAMINGS, SCALINGS
-from pneumo.report import CONFUSION, DETAILS, METRICS, confusion, percent, title
+from pneumo.report import CONFUSION, DETAILS, METRICS, calibration_words, confusion, percent, title
 from pneumo.zoo import architecture
 from training.compare import details_table, results_table, tables, uncertain_words
 from training.errors import PublishError
@@ -198,7 +197,6 @@ def _fields(manifest: dict[str, Any], folder: Path, repository: str, figures: st
     if not manifest["together"]:
         # A selection of the networks has no tables of its own but the first two; the lungs are found for any.
         more = {"lungs": more["lungs"]} if "lungs" in more else {}
-    held_out = Counter(counts["validation"]) + Counter(counts["block"])
     return {
         "disclaimer": DISCLAIMER,
         "repository": repository,
@@ -234,7 +232,7 @@ def _fields(manifest: dict[str, Any], folder: Path, repository: str, figures: st
         "train_images": f"{sum(counts['train'].values()):,}",
         "validation_images": f"{sum(counts['validation'].values()):,}",
         "block_images": f"{sum(counts['block'].values()):,}",
-        "prevalence": percent(held_out["PNEUMONIA"] / held_out.total(), 0),
+        "calibration": more.get("calibration") or calibration_words(manifest),
         "fingerprint": manifest["data"]["fingerprint"],
         "libraries": ", ".join(f"{name} {number}" for name, number in first["libraries"].items()),
     }

@@ -11,7 +11,7 @@ from typing import Any
 from pneumo.bundle import ABLATION, GATE_RECORD, SALIENCY, SYSTEMS, FolderFiles, read_manifest
 from pneumo.bundle import METRICS as METRICS_FILE
 from pneumo.methods import METHODS as SALIENCY_METHODS
-from pneumo.report import DETAILS, METRICS, cells, percent, test_rows, title
+from pneumo.report import DETAILS, METRICS, calibration_words, cells, percent, test_rows, title
 from training.errors import TrainingError
 from training.gate_table import gate_table
 from training.markdown import markdown_table, signed
@@ -38,6 +38,7 @@ def tables(folder: Path) -> dict[str, str]:
     if report is None:
         raise TrainingError(f"Tables need an evaluated bundle; {folder} is none. Run `python -m training evaluate`.")
     result = {"test": results_table(manifest, report), "details": details_table(manifest)}
+    result["calibration"] = calibration_words(manifest)
     makers: dict[str, Callable[[Any], str]] = {
         "seeds": seeds_table,
         "stress": stress_table,

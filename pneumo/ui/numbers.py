@@ -12,7 +12,7 @@ from pneumo.bundle import OPERATING_POINTS, Bundle
 from pneumo.errors import PneumoError
 from pneumo.examination import DISCLAIMER
 from pneumo.framing import FRAMINGS, needs_lungs
-from pneumo.report import METRICS, confusion, percent, test_rows, title
+from pneumo.report import METRICS, calibration_words, confusion, percent, test_rows, title
 from pneumo.ui.components import typed_json
 from pneumo.ui.service import ExaminationService
 
@@ -24,8 +24,7 @@ ATTRIBUTION = (
 
 _NOTES = """
 <p><strong>What the networks see:</strong> {seen}.</p>
-<p><strong>Probabilities</strong> are calibrated on held-out radiographs of the training data: of those given about
-80&nbsp;%, about 80&nbsp;% showed pneumonia. Where pneumonia is rarer than in this data set, they overstate it.</p>
+<p>{calibrated}</p>
 <p><strong>Operating points</strong> are chosen on the same held-out radiographs. Balanced, the default, weighs missed
 pneumonias and false alarms alike; screening misses fewer pneumonias and gives more false alarms. Pneumonia is called
 from these probabilities on:</p>"""
@@ -88,12 +87,13 @@ def _numbers(bundle: Bundle) -> str:
         )
     else:
         table = "<p>These networks have not been evaluated on the test split.</p>"
+    notes = _NOTES.format(seen=_seen(first), calibrated=escape(calibration_words(manifest)))
     origin = bundle.location if bundle.location.startswith("hf://") else "those of this installation"
     return (
         f"<h2>What the networks are worth</h2>{notices}{table}"
         f"<p><strong>{DISCLAIMER}</strong> The networks saw children of one to five years from one hospital in "
         "Guangzhou. On other people, machines or diseases their answers mean nothing. Heatmaps show where a network "
-        f"found evidence, not where the disease is.</p>{_NOTES.format(seen=_seen(first))}{_points(manifest)}"
+        f"found evidence, not where the disease is.</p>{notes}{_points(manifest)}"
         f'<p class="side-note">{escape(ATTRIBUTION)} Program: Apache-2.0. Networks: {escape(origin)}.</p>'
     )
 

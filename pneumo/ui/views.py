@@ -102,12 +102,14 @@ onchange="document.documentElement.classList.toggle('painting', this.checked)"> 
 
 def reading_notes() -> str:
     """What the numbers and the colours mean."""
-    return """<p class="side-note reading"><strong>Probability</strong> is calibrated: of held-out radiographs given
-about 80&nbsp;%, about 80&nbsp;% showed pneumonia. Where pneumonia is rarer than in this data set, it overstates.
+    return """<p class="side-note reading"><strong>Probability</strong> is calibrated on held-out radiographs, most
+of which showed pneumonia; where it is rarer, the number overstates. The tab <em>The numbers</em> says what it was worth
+on the test images.
 <strong>Heat</strong> has a fixed scale for each network and class: strong is the peak that one in ten held-out images
 with any heat exceeds. It lies inside the box that the networks were shown. <strong>Contours</strong> are drawn at a
 quarter and at half of that scale. <strong>Covering</strong> fills a region from its surroundings and asks the networks
-again: if a map is right, the answer moves.</p>"""
+again: if a map is right, the answer moves. An answer that stays may be right too, and what is filled in may look like
+disease to a network: the tour in the teaching room shows both lungs filled in.</p>"""
 
 
 def empty_view() -> View:

@@ -217,7 +217,7 @@ def test_it_says_all_that_it_must(text):
         "4,182 images",
         "519 images of patients at random",
         "505 of a block",
-        "of which 74 % show pneumonia",
+        "held-out radiographs, 74 % of which showed pneumonia",
         "No patient and no identical image is on two sides",
         "cropped to the box of the lungs with a margin of 8 %",
         "gray values, scaled so that each image has mean 0 and standard deviation 1. It",

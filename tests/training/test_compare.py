@@ -28,7 +28,7 @@ from training.errors import TrainingError
 
 NUMBER = r"[-+]?\d+(?:\.\d+)?"
 MARKED = "# Title\n\n<!-- table:test -->\nold\n<!-- /table:test -->\n\nEnd \\1.\n"
-TABLES = {"test", "details", "seeds", "stress", "originals", "shortcuts", "lungs"}
+TABLES = {"test", "details", "calibration", "seeds", "stress", "originals", "shortcuts", "lungs"}
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_another_recipe_beside(bundle_folder, report):
 def test_only_what_was_measured_has_a_table(copy, report):
     less = {key: value for key, value in report.items() if key in ("test", "stress", "floors")}
     (copy / "metrics.json").write_text(json.dumps(less | {"shortcuts": {}}))
-    assert tables(copy).keys() == {"test", "details", "stress"}
+    assert tables(copy).keys() == {"test", "details", "calibration", "stress"}
     (copy / "metrics.json").unlink()
     with pytest.raises(TrainingError, match=r"Tables need an evaluated bundle; .*training evaluate"):
         tables(copy)
