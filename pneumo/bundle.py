@@ -259,7 +259,9 @@ def read_manifest(files: BundleFiles) -> dict[str, Any]:
     return manifest
 
 
-def load_bundle(location: str | Path | None = None, names: tuple[str, ...] | None = None) -> Bundle:
+def load_bundle(
+    location: str | Path | None = None, names: tuple[str, ...] | None = None, *, gated: bool = True
+) -> Bundle:
     """Load trained networks: verify each file, build the architecture from the zoo, load only weights.
 
     Parameters
@@ -269,6 +271,8 @@ def load_bundle(location: str | Path | None = None, names: tuple[str, ...] | Non
         of the environment names, else the embedded bundle.
     names : tuple of str, optional
         Networks to load. Default: all.
+    gated : bool
+        Whether the gate is loaded, if there is one: one that an earlier release fitted has to be fitted anew.
 
     Returns
     -------
@@ -297,7 +301,7 @@ def load_bundle(location: str | Path | None = None, names: tuple[str, ...] | Non
         segmenter, gate = None, None
         if any(needs_lungs(network.framing) for network in networks.values()):
             segmenter = _load_segmenter(files, manifest["lungs"])
-            if "gate" in manifest:
+            if gated and "gate" in manifest:
                 gate = Gate(verified_path(files, manifest["gate"]).read_bytes())
         consensus = _consensus(manifest["together"]) if manifest["together"] else None
         return Bundle(files.location, networks, consensus, segmenter, manifest, files.notices, gate)

@@ -16,8 +16,9 @@ from pneumo.radiograph import TURNS
 POSES = {
     **{f"turned {turn}{' inverted' * invert}": (turn, bool(invert)) for invert in (0, 1) for turn in TURNS},
     "mirrored": (0, False),
+    "cropped": (0, False),
 }
-"""How a radiograph can lie, each with the turn that rights it, clockwise in degrees, and whether to invert it."""
+"""How a radiograph can be shown, each with the turn that rights it, clockwise in degrees, and whether to invert it."""
 UPRIGHT = "turned 0"
 """The pose of the training images."""
 OTHER = "other"
@@ -34,15 +35,17 @@ ODDITIES = {
     "not known.",
 }
 """What may be odd about a radiograph, in words; those of a turn and of an inversion name the correction."""
-FACTS = ("black", "white", "entropy", "found", "lungs", "gray", "edge")
+FACTS = ("black", "white", "entropy", "found", "lungs", "gray")
 """What `facts` measures, in order."""
-LIMITS = ("far", "other", "unlike", "mirrored", "dark", "bright", "edge")
+LIMITS = ("far", "other", "unlike", "mirrored", "cropped", "dark", "bright")
 """Thresholds of a gate, in order: of the distance, of how likely another thing is, ..."""
-# Of an edge of the picture, in the lungs: enough for a radiograph far from the training images to be called cropped.
-_TOUCHING = 0.15
 _JUDGED = FACTS.index("gray")
 # Keeps the logarithm of an image without any difference finite.
 _LEAST = 1e-9
+# Of `outlines`: fields on a side, directions, and the side of the raster in pixels that is looked at.
+_FIELDS, _DIRECTIONS, _SIDE = 8, 8, 56
+_ROWS = np.arange(_SIDE) * _FIELDS // _SIDE
+_FIELD = (_ROWS[:, np.newaxis] * _FIELDS + _ROWS).ravel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +110,14 @@ def facts(raster: np.ndarray, lungs: Lungs) -> np.ndarray:
 
     Returns
     -------
-    numpy.ndarray of float64, shape (7,)
+    numpy.ndarray of float64, shape (6,)
         Shares of black (below 8) and of white (above 247) and entropy in bits, of the gray values; whether lungs were
-        found; their share of the area; the median gray value of the box of the lungs, or of all where there are none,
-        0 to 1; and the longest part of an edge of the picture that lies in the lungs, as a share of that edge.
+        found; their share of the area; and the median gray value of the box of the lungs, or of all where there are
+        none, 0 to 1.
     """
     counts = np.bincount(raster.ravel(), minlength=256) / raster.size
     filled = counts[counts > 0]
-    box, edge = raster, 0.0
-    if lungs.found:
-        rows, columns = lungs.box.clipped(raster.shape[1], raster.shape[0])
-        box, mask = raster[rows, columns], lungs.mask
-        edge = max(side.mean() for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    box = raster[lungs.box.clipped(raster.shape[1], raster.shape[0])] if lungs.found else raster
     return np.array(
         [
             counts[:8].sum(),
@@ -127,9 +126,62 @@ def facts(raster: np.ndarray, lungs: Lungs) -> np.ndarray:
             lungs.found,
             lungs.share,
             np.searchsorted(np.cumsum(np.bincount(box.ravel(), minlength=256)), (box.size + 1) // 2) / 255,
-            edge,
         ]
     )
+
+
+def outlines(raster: np.ndarray) -> np.ndarray:
+    """Where edges run in a radiograph, and which way: histograms of oriented gradients (Dalal and Triggs, CVPR 2005).
+
+    Each field is scaled by the strength of the edges in and around it, so that exposure matters little.
+
+    Parameters
+    ----------
+    raster : numpy.ndarray of uint8, shape (224, 224)
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (512,)
+        8 x 8 fields of 8 directions each.
+    """
+    step = raster.shape[0] // _SIDE
+    small = raster.reshape(_SIDE, step, _SIDE, step).mean(axis=(1, 3), dtype=np.float32)
+    down, across = np.gradient(small)
+    strength = np.hypot(down, across).ravel()
+    direction = np.arctan2(down, across).ravel() * (_DIRECTIONS / (2 * np.pi)) % _DIRECTIONS
+    lower = direction.astype(np.intp)
+    share = direction - lower
+    histogram = np.zeros(_FIELDS * _FIELDS * _DIRECTIONS)
+    for bin_, weight in ((lower, 1 - share), (lower + 1, share)):
+        histogram += np.bincount(_FIELD * _DIRECTIONS + bin_ % _DIRECTIONS, strength * weight, len(histogram))
+    fields = np.sqrt(histogram).reshape(_FIELDS, _FIELDS, _DIRECTIONS)
+    energy = np.pad(np.sum(fields**2, axis=2), 1, mode="edge")
+    around = np.lib.stride_tricks.sliding_window_view(energy, (3, 3)).mean(axis=(2, 3))
+    return (fields / np.sqrt(around + 1e-3 * around.mean() + _LEAST)[..., np.newaxis]).astype(np.float32).ravel()
+
+
+def mirror_outlines(values: np.ndarray) -> np.ndarray:
+    """`outlines` of the mirror images, shape (..., 512), without looking at them."""
+    fields = values.reshape(*values.shape[:-1], _FIELDS, _FIELDS, _DIRECTIONS)[..., ::-1, :]
+    return fields[..., (_DIRECTIONS // 2 - np.arange(_DIRECTIONS)) % _DIRECTIONS].reshape(values.shape)
+
+
+def leanings(parts: Mapping[str, np.ndarray], values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How much radiographs look mirrored, and how much cut off at a side, by `outlines` of shape (..., 512).
+
+    Parameters
+    ----------
+    parts : mapping of str to numpy.ndarray
+        Of a gate: weights of mirrored against not; and of whole, then of cut off at each side, with their offsets.
+    values : numpy.ndarray
+
+    Returns
+    -------
+    mirrored, cropped : numpy.ndarray, shape (...)
+        0 where as likely as not; of the mirror image the first is the negative.
+    """
+    sides = values @ parts["sides"] + parts["sides_bias"]
+    return (values - mirror_outlines(values)) @ parts["mirrored"], sides[..., 1:].max(axis=-1) - sides[..., 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,20 +194,23 @@ class Look:
         As `pneumo.lungs.Segmenter.look` gives it.
     features : dict of str to numpy.ndarray of float32, shape (d,)
         What the last layer of each network takes: see `pneumo.graph.Answers`.
-    plain : numpy.ndarray of float64, shape (7,)
+    plain : numpy.ndarray of float64, shape (6,)
         As `facts` gives them.
+    outlines : numpy.ndarray of float32, shape (512,)
+        As `outlines` gives them.
     """
 
     sight: np.ndarray
     features: dict[str, np.ndarray]
     plain: np.ndarray
+    outlines: np.ndarray
 
 
 def look_at(prepared: Prepared, features: dict[str, np.ndarray]) -> Look:
     """A look at a radiograph that a bundle with a segmenter has prepared, with what its networks made of it."""
     if prepared.sight is None or prepared.lungs is None:
         raise ValueError("The gate needs a bundle that finds lungs.")
-    return Look(prepared.sight, features, facts(prepared.raster, prepared.lungs))
+    return Look(prepared.sight, features, facts(prepared.raster, prepared.lungs), outlines(prepared.raster))
 
 
 def traits(parts: Mapping[str, np.ndarray], look: Look) -> np.ndarray:
@@ -192,7 +247,7 @@ def distances(parts: Mapping[str, np.ndarray], name: str, values: np.ndarray) ->
 
 
 def probabilities(parts: Mapping[str, np.ndarray], values: np.ndarray) -> np.ndarray:
-    """How likely each of `POSES`, and last another thing, is by `traits`, float64, shape (10,)."""
+    """How likely each of `POSES`, and last another thing, is by `traits`, float64, shape (11,)."""
     scores = (values - parts["centre"]) / parts["spread"] @ parts["weights"] + parts["bias"]
     chances = np.exp(scores - scores.max())
     return chances / chances.sum()
@@ -219,6 +274,7 @@ class Gate:
             self._limits = dict(zip(LIMITS, self._parts["limits"].tolist(), strict=True))
             if self._parts["weights"].shape[1] != len(POSES) + 1:
                 raise ValueError("other poses")
+            leanings(self._parts, np.zeros(_FIELDS * _FIELDS * _DIRECTIONS))
         except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise ValueError(f"no gate ({error})") from error
 
@@ -236,24 +292,27 @@ class Gate:
         chances = probabilities(self._parts, values)
         other, far = float(chances[-1]), values[0] > self._limits["far"]
         turn, invert = 0, False
-        mirrored = chances[list(POSES).index("mirrored")]
         if far:
             turn, invert = POSES[list(POSES)[int(chances[:-1].argmax())]]
             if turn or invert:
-                look = righted(turn, invert)
-                values = traits(self._parts, look)
-                mirrored = probabilities(self._parts, values)[list(POSES).index("mirrored")]
-                far = values[0] > self._limits["far"]
-            if far:
-                turn, invert = 0, False
-                if other >= self._limits["other"]:
-                    return Judgement(other, True)
-        gray, edge = look.plain[FACTS.index("gray")], look.plain[FACTS.index("edge")]
+                again = righted(turn, invert)
+                revised = traits(self._parts, again)
+                far = revised[0] > self._limits["far"]
+                if not far:
+                    look, values = again, revised
+        if far:
+            turn, invert = 0, False
+            if other >= self._limits["other"]:
+                return Judgement(other, True)
+        gray = look.plain[FACTS.index("gray")]
+        mirrored, cropped = leanings(self._parts, look.outlines)
+        is_cropped = bool(cropped > self._limits["cropped"])
         found = {
             "turned": turn > 0,
             "inverted": invert,
-            "mirrored": not far and mirrored > self._limits["mirrored"],
-            "cropped": edge > self._limits["edge"] or (far and edge > _TOUCHING),
+            # Of what is cut off at a side, the heart tells nothing.
+            "mirrored": not far and not is_cropped and mirrored > self._limits["mirrored"],
+            "cropped": is_cropped,
             "dark": gray < self._limits["dark"],
             "bright": gray > self._limits["bright"],
             "unlike": values[0] > self._limits["unlike"],

@@ -90,6 +90,24 @@ def test_what_lies_wrong_is_offered_to_be_righted(examiner, radiographs, turn, i
     assert right_ones >= len(radiographs) - 1
 
 
+def test_mirror_images_are_warned_of(examiner, radiographs):
+    flipped = [read_radiograph(np.ascontiguousarray(item.pixels[:, ::-1])) for item in radiographs]
+    found = [item.judgement.oddities for item in examiner.examine_all(flipped)]
+    assert sum("mirrored" in oddities for oddities in found) >= len(found) - 1
+    assert not any("mirrored" in item.judgement.oddities for item in examiner.examine_all(radiographs))
+
+
+@pytest.mark.parametrize("side", range(4))
+def test_what_is_cut_off_is_warned_of_rather_than_refused(examiner, radiographs, side):
+    cut = []
+    for item in radiographs:
+        pixels = np.rot90(item.pixels, side)
+        cut.append(read_radiograph(np.ascontiguousarray(np.rot90(pixels[pixels.shape[0] * 2 // 5 :], -side))))
+    found = [examiner.examine(item, anyway=True) for item in cut]
+    assert sum("cropped" in item.judgement.oddities for item in found) >= len(found) - 1
+    assert all(ODDITIES["cropped"] in item.warnings for item in found if "cropped" in item.judgement.oddities)
+
+
 @pytest.mark.parametrize(("gamma", "oddity"), [(4, "dark"), (0.2, "bright")])
 def test_exposure_is_warned_of(examiner, radiographs, gamma, oddity):
     table = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)

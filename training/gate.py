@@ -1,7 +1,8 @@
 """Fits the gate on training images and on pictures of other things.
 
 Radiographs of the training split are fitted, in every pose and at every exposure, with pictures of `FIT` sources;
-thresholds are set on held-out radiographs. Nothing of the test split is used but to count, once the gate is done.
+thresholds are set on held-out radiographs, and that of other things by cross-validation among those fitted. Nothing of
+the test split is used but to count, once the gate is done.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,21 @@ from rich.console import Console
 
 from pneumo.bundle import GATE, MANIFEST, load_bundle
 from pneumo.framing import to_raster
-from pneumo.gate import FACTS, LIMITS, OTHER, POSES, UPRIGHT, Look, distances, look_at, probabilities, traits
+from pneumo.gate import (
+    FACTS,
+    LIMITS,
+    OTHER,
+    POSES,
+    UPRIGHT,
+    Look,
+    distances,
+    leanings,
+    look_at,
+    mirror_outlines,
+    outlines,
+    probabilities,
+    traits,
+)
 from pneumo.graph import NetworkGraph
 from training.batteries import STRESSES
 from training.bundling import write_json
@@ -36,11 +52,17 @@ ACCEPTED = 99.8
 inverted it is not, or the classifier takes it for a radiograph all the same."""
 RARE = 99.5
 """Percentile of radiographs beyond which one is odd."""
+REFUSED = 98
+"""Percent of the fitted pictures of other things, each judged by a classifier fitted without any of its source, that
+are to be refused: so high is the limit of how likely another thing is."""
+CROPPED = 200
+"""How many training radiographs are fitted cropped, at most: they vary more than those in other poses."""
 PICTURES = (8, 30)
 """How many `training.outsiders.outsiders` are looked at."""
 _BATCH = 64
 _STRENGTH = 0.2
-_LEAST_OTHER = 0.1
+_FOLDS = 3
+_SIDES = 4
 
 
 def _posed(turn: int, invert: bool) -> Callable[[np.ndarray, np.random.Generator], np.ndarray]:
@@ -58,10 +80,10 @@ def _exposed(gamma: float) -> Callable[[np.ndarray, np.random.Generator], np.nda
     return lambda raster, _rng: cv2.LUT(raster, table)
 
 
-def _cropped(raster: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A radiograph of which a side is cut off through the lungs."""
+def cropped(raster: np.ndarray, rng: np.random.Generator, side: int | None = None) -> np.ndarray:
+    """A radiograph of which a side, 0 to 3 from the top to the right, or any, is cut off through the lungs."""
     share = round(raster.shape[0] * rng.uniform(0.3, 0.45))
-    side = int(rng.integers(0, 4))
+    side = int(rng.integers(0, _SIDES)) if side is None else side
     return to_raster(np.ascontiguousarray(np.rot90(np.rot90(raster, side)[share:], -side)))
 
 
@@ -74,7 +96,7 @@ ODD: dict[str, tuple[str, Callable[[np.ndarray, np.random.Generator], np.ndarray
     "inverted": ("inverted", _posed(0, True)),
     "turned by 90° and inverted": ("turned", _posed(270, True)),
     "mirrored": ("mirrored", lambda raster, _rng: np.ascontiguousarray(raster[:, ::-1])),
-    "cropped through the lungs": ("cropped", _cropped),
+    "cropped through the lungs": ("cropped", cropped),
     "gamma 3": ("dark", _exposed(3)),
     "gamma 0.3": ("bright", _exposed(0.3)),
 }
@@ -93,6 +115,8 @@ class Looker:
     ----------
     folder : Path
         Of a bundle with a segmenter.
+    gated : bool
+        Whether its gate is loaded.
 
     Raises
     ------
@@ -100,8 +124,8 @@ class Looker:
         If it has none.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.bundle = load_bundle(folder)
+    def __init__(self, folder: Path, gated: bool = True) -> None:
+        self.bundle = load_bundle(folder, gated=gated)
         if self.bundle.segmenter is None:
             raise TrainingError(f"A gate needs networks that ask for the lungs; those of {folder} do not. Do without.")
         self._graph = NetworkGraph(self.bundle)
@@ -129,7 +153,7 @@ def make_gate(
     manifest: Path,
     folder: Path,
     radiographs: int = 400,
-    altered: int = 50,
+    altered: int = 100,
     pictures: Sequence[Outsider] | None = None,
     console: Console | None = None,
 ) -> None:
@@ -143,6 +167,7 @@ def make_gate(
         Of the bundle.
     radiographs : int
         How many of the training split are fitted, at most; three quarters as many held-out ones set the thresholds.
+        What tells mirrored and cropped ones sees all of both.
     altered : int
         How many of those are fitted in every pose, at every exposure and under every stress, too.
     pictures : sequence of Outsider, optional
@@ -157,27 +182,35 @@ def make_gate(
     """
     console = console or Console(quiet=True)
     dataset, source = open_dataset(manifest)
-    looker = Looker(folder)
+    looker = Looker(folder, gated=False)
     rng = np.random.default_rng(0)
-    plain = sample(source, dataset, ("train",), radiographs)
+    everything, unseen = (sample(source, dataset, splits) for splits in (("train",), HELD_OUT_SPLITS))
+    plain = _spread(everything, radiographs)
     console.print(f"{len(plain)} training radiographs")
     looks, labels = looker.look(plain), [UPRIGHT] * len(plain)
-    rows = rng.choice(len(plain), min(altered, len(plain)), replace=False)
+    groups = [f"radiograph {row}" for row in range(len(plain))]
+    order = rng.permutation(len(plain))
     for label, alter in _alterations():
+        rows = order[: CROPPED if label == "cropped" else altered]
         looks += looker.look([alter(plain[row], rng) for row in rows])
         labels += [label] * len(rows)
+        groups += [f"radiograph {row}" for row in rows]
     console.print(f"{len(looks) - len(plain)} altered ones")
     others = list(pictures if pictures is not None else outsiders(*PICTURES))
-    fitted = [item.raster for item in others if item.use == FIT]
-    looks += looker.look(fitted)
+    fitted = [item for item in others if item.use == FIT]
+    looks += looker.look([item.raster for item in fitted])
     labels += [OTHER] * len(fitted)
+    groups += [item.source.partition("/")[0] for item in fitted]
     console.print(f"{len(fitted)} pictures of other things")
-    held_out = looker.look(sample(source, dataset, HELD_OUT_SPLITS, 3 * radiographs // 4))
-    save_gate(folder, fit(looks, labels, held_out))
+    parts = fit_leanings(everything, rng) | fit(looks, labels)
+    limits = _limits(parts, looks[: len(plain)], looker.look(_spread(unseen, 3 * radiographs // 4)), unseen)
+    limits["other"] = other_limit(parts, looks, labels, groups)
+    parts["limits"] = np.array([limits[name] for name in LIMITS])
+    save_gate(folder, parts)
 
 
-def fit(looks: Sequence[Look], labels: Sequence[str], held_out: Sequence[Look]) -> dict[str, np.ndarray]:
-    """The parts of a gate.
+def fit(looks: Sequence[Look], labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """What tells radiographs, in any pose, from other things.
 
     Parameters
     ----------
@@ -185,24 +218,77 @@ def fit(looks: Sequence[Look], labels: Sequence[str], held_out: Sequence[Look]) 
         At training radiographs, the unaltered first, and at other things.
     labels : sequence of str
         Of each, one of `pneumo.gate.POSES`, or `OTHER`.
-    held_out : sequence of Look
-        At radiographs that set the thresholds.
     """
     plain = looks[: next((place for place, label in enumerate(labels) if label != UPRIGHT), len(looks))]
     parts = _components(plain)
-    parts |= _classifier(parts, looks, labels)
-    parts["limits"] = _limits(parts, plain, held_out)
-    return parts
+    return parts | _classifier(np.stack([traits(parts, look) for look in looks]), labels)
+
+
+def fit_leanings(rasters: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """What tells mirrored radiographs, and those cut off at a side, from others: see `pneumo.gate.leanings`.
+
+    Parameters
+    ----------
+    rasters : numpy.ndarray of uint8, shape (n, 224, 224)
+        Of training radiographs.
+    rng : numpy.random.Generator
+    """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.linear_model import LogisticRegression
+
+    sides = np.arange(len(rasters)) % _SIDES
+    whole = np.stack([outlines(raster) for raster in rasters]).astype(np.float64)
+    cut = np.stack([outlines(cropped(raster, rng, side)) for raster, side in zip(rasters, sides.tolist(), strict=True)])
+    apart = whole - mirror_outlines(whole)
+    answers = np.repeat([0, 1], len(apart))
+    model = LogisticRegression(C=1, solver="newton-cholesky", fit_intercept=False)
+    model.fit(np.concatenate([apart, -apart]), answers)
+    # A mirror image is cut off at the other of left and right, and is whole as well.
+    values = np.concatenate([whole, mirror_outlines(whole), cut, mirror_outlines(cut)])
+    numbers = np.concatenate([np.zeros(2 * len(whole)), 1 + sides, 1 + np.where(sides % 2, _SIDES - sides, sides)])
+    alike = np.full(1 + _SIDES, 1 / (1 + _SIDES))
+    discriminant = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.01, priors=alike).fit(values, numbers)
+    return {"mirrored": model.coef_[0], "sides": discriminant.coef_.T, "sides_bias": discriminant.intercept_}
+
+
+def other_limit(
+    parts: dict[str, np.ndarray], looks: Sequence[Look], labels: Sequence[str], groups: Sequence[str]
+) -> float:
+    """From where on how likely another thing is counts as one: see `REFUSED`.
+
+    Parameters
+    ----------
+    parts : dict of str to numpy.ndarray
+        As `fit` returns them.
+    looks, labels
+        As `fit` takes them.
+    groups : sequence of str
+        Radiograph or source of each, which is never on both sides of a fold.
+    """
+    values = np.stack([traits(parts, look) for look in looks])
+    folds = np.array([zlib.crc32(group.encode()) % _FOLDS for group in groups])
+    others = np.array([label == OTHER for label in labels])
+    chances = []
+    for fold in range(_FOLDS):
+        rest = [label for label, other_fold in zip(labels, folds, strict=True) if other_fold != fold]
+        without = _classifier(values[folds != fold], rest)
+        chances += [probabilities(without, item)[-1] for item in values[others & (folds == fold)]]
+    return float(np.percentile(chances, 100 - REFUSED))
+
+
+def _spread(items: np.ndarray, most: int) -> np.ndarray:
+    """Some of them, evenly spread."""
+    return items[np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).astype(int))]
 
 
 def _alterations() -> Iterator[tuple[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]]]:
     """Poses with what brings a radiograph into them, and what leaves it upright."""
     for name, (turn, invert) in POSES.items():
-        if name == "mirrored":
-            yield name, ODD[name][1]
+        if name in ("mirrored", "cropped"):
+            yield name, next(alter for wanted, alter in ODD.values() if wanted == name)
         elif name != UPRIGHT:
             yield name, _posed(turn, invert)
-    for title in ("cropped through the lungs", "gamma 3", "gamma 0.3"):
+    for title in ("gamma 3", "gamma 0.3"):
         yield UPRIGHT, ODD[title][1]
     for title in HARMLESS:
         yield UPRIGHT, lambda raster, _rng, title=title: STRESSES[title](raster)  # type: ignore[misc]
@@ -230,11 +316,10 @@ def _components(looks: Sequence[Look]) -> dict[str, np.ndarray]:
     return {name: np.asarray(values, np.float32) for name, values in parts.items()}
 
 
-def _classifier(parts: dict[str, np.ndarray], looks: Sequence[Look], labels: Sequence[str]) -> dict[str, np.ndarray]:
-    """A logistic regression that tells the poses and other things apart."""
+def _classifier(values: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """A logistic regression that tells the poses and other things apart by their traits, shape (n, d)."""
     from sklearn.linear_model import LogisticRegression
 
-    values = np.stack([traits(parts, look) for look in looks])
     centre, spread = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-6)
     classes = [*POSES, OTHER]
     numbers = np.array([classes.index(label) for label in labels])
@@ -249,27 +334,21 @@ def _classifier(parts: dict[str, np.ndarray], looks: Sequence[Look], labels: Seq
     return {"centre": centre, "spread": spread, "weights": weights, "bias": bias}
 
 
-def _limits(parts: dict[str, np.ndarray], fitted: Sequence[Look], held_out: Sequence[Look]) -> np.ndarray:
-    """From where on a picture is refused, or odd: `pneumo.gate.LIMITS`."""
-    both = [*fitted, *held_out]
+def _limits(
+    parts: dict[str, np.ndarray], fitted: Sequence[Look], held_out: Sequence[Look], unseen: np.ndarray
+) -> dict[str, float]:
+    """From where on a picture is far, or odd: of `pneumo.gate.LIMITS` all but that of other things."""
     far = [traits(parts, look)[0] for look in held_out]
-    gray = [look.plain[FACTS.index("gray")] for look in both]
-    edge = [look.plain[FACTS.index("edge")] for look in both]
-    found = {
-        "far": np.percentile(far, ACCEPTED),
-        "other": _LEAST_OTHER,
-        "unlike": np.percentile(far, RARE),
-        "mirrored": np.percentile([chances(parts, look)[list(POSES).index("mirrored")] for look in held_out], RARE),
-        "dark": np.percentile(gray, 100 - RARE),
-        "bright": np.percentile(gray, RARE),
-        "edge": np.percentile(edge, RARE),
+    gray = [look.plain[FACTS.index("gray")] for look in (*fitted, *held_out)]
+    mirrored, cut = leanings(parts, np.stack([outlines(raster) for raster in unseen]))
+    return {
+        "far": float(np.percentile(far, ACCEPTED)),
+        "unlike": float(np.percentile(far, RARE)),
+        "mirrored": float(np.percentile(mirrored, RARE)),
+        "cropped": float(np.percentile(cut, RARE)),
+        "dark": float(np.percentile(gray, 100 - RARE)),
+        "bright": float(np.percentile(gray, RARE)),
     }
-    return np.array([found[name] for name in LIMITS])
-
-
-def chances(parts: dict[str, np.ndarray], look: Look) -> np.ndarray:
-    """How likely each of the poses, and last another thing, is."""
-    return probabilities(parts, traits(parts, look))
 
 
 def save_gate(folder: Path, parts: dict[str, np.ndarray]) -> None:
