@@ -15,11 +15,11 @@ from pneumo.report import DETAILS, METRICS, cells, percent, test_rows, title
 from training.errors import TrainingError
 from training.gate_table import gate_table
 from training.markdown import markdown_table, signed
+from training.published import published_rows, published_words
 from training.systems import results_table as systems_results
 
 _MARK = "<!-- table:{name} -->\n"
 _END = "<!-- /table:{name} -->"
-_PUBLISHED = ("published: Kermany et al., Cell 172(5), 2018 (Inception-v3)", ("0.968", "92.8 %", "93.2 %", "90.1 %"))
 _GOALS = {"auc": 0.985, "accuracy": 0.945, "sensitivity": 0.92, "specificity": 0.92, "ece": 0.04}
 
 
@@ -40,9 +40,11 @@ def tables(folder: Path) -> dict[str, str]:
     result = {"test": results_table(manifest, report), "details": details_table(manifest)}
     makers: dict[str, Callable[[Any], str]] = {
         "seeds": seeds_table,
-        "stress": stress_table,
+        "stress": lambda rows: f"{stress_table(rows)}\n\n{published_words('stress')}",
         "originals": originals_table,
-        "shortcuts": lambda rows: shortcuts_table(rows, report.get("beside", {})),
+        "shortcuts": lambda rows: (
+            f"{shortcuts_table(rows, report.get('beside', {}))}\n\n{published_words('shortcuts')}"
+        ),
         "lungs": lungs_words,
     }
     result |= {name: make(report[name]) for name, make in makers.items() if report.get(name)}
@@ -63,14 +65,13 @@ def read_json(path: Path) -> Any:
 
 
 def results_table(manifest: dict[str, Any], report: dict[str, Any] | None = None) -> str:
-    """The test table: the networks, their mean, the floors, and, from metrics.json, another recipe beside them."""
+    """The test table: the networks, their mean, the floors; with a report, another recipe and published results."""
     rows = [(name, _words(row)) for name, row in test_rows(manifest)]
     beside: dict[str, Any] = (report or {}).get("beside", {})
     for name, measured in beside.get("test", {}).items():
         rows.append((f"{beside['recipe']} recipe: {title(name)}", _words(cells(measured, METRICS))))
-    if report:
-        rows.append((_PUBLISHED[0], [*_PUBLISHED[1], *["-"] * (len(METRICS) - len(_PUBLISHED[1]))]))
-    return "\n\n".join(filter(None, (markdown_table(METRICS.values(), rows), _above_floor(manifest))))
+    parts = [markdown_table(METRICS.values(), [*rows, *(published_rows() if report else ())]), _above_floor(manifest)]
+    return "\n\n".join(filter(None, [*parts, published_words("test") if report else ""]))
 
 
 def details_table(manifest: dict[str, Any]) -> str:

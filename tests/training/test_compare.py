@@ -25,6 +25,7 @@ from training.compare import (
     uncertain_words,
 )
 from training.errors import TrainingError
+from training.published import published
 
 NUMBER = r"[-+]?\d+(?:\.\d+)?"
 MARKED = "# Title\n\n<!-- table:test -->\nold\n<!-- /table:test -->\n\nEnd \\1.\n"
@@ -153,6 +154,43 @@ def test_another_recipe_beside(bundle_folder, report):
     rows = cells(shortcuts_table(report["shortcuts"], beside))
     assert rows[""][-1] == "reference recipe: mean of the networks"
     assert all(row[-1] == row[-2] for name, row in rows.items() if name)
+
+
+def test_published_results_are_beside_and_each_names_its_source(made):
+    rows, sentences = cells(made["test"]), made["test"].split("\n\n")[-1]
+    entries = published()["test"]
+    titles = [key for key in rows if key.startswith("published")]
+    assert len(titles) == len(entries) > 1
+    for key, entry in zip(titles, entries, strict=True):
+        year = f", {entry['year']}" if entry["year"] else ""
+        assert key == f"published: {entry['citation']}{year} ({entry['model']})"
+        for cell, (column, words) in zip(rows[key], METRICS.items(), strict=True):
+            if column not in entry["figures"]:
+                assert cell == "-", words
+                continue
+            scale, digits = (100, 0.05) if "%" in cell else (1, 0.0005)
+            assert numbers(cell) == pytest.approx([scale * entry["figures"][column]], abs=digits + 1e-9)
+        assert (f"https://doi.org/{entry['doi']}" if "doi" in entry else entry["arxiv"]) in sentences
+        assert entry["measured_on"] in sentences
+        assert entry["chosen"] in sentences
+    for part in ("stress", "shortcuts"):
+        (entry,) = published()[part]
+        assert f"{entry['measured_on']}: {entry['finding']} ([arXiv:{entry['arxiv']}](" in made[part].split("\n\n")[-1]
+
+
+def test_published_results_are_whole():
+    """Figures of known measures, each between 0 and 1, from a text that is named."""
+    assert published().keys() == {"test", "stress", "shortcuts"}
+    for part, entries in published().items():
+        for entry in entries:
+            assert {"citation", "year", "measured_on", "read_in"} <= entry.keys()
+            assert ("doi" in entry) != ("arxiv" in entry)
+            assert all(isinstance(entry[key], str) and entry[key] for key in entry.keys() - {"year", "figures"})
+            if part == "test":
+                assert entry["figures"].keys() <= METRICS.keys()
+                assert entry["figures"]
+                assert all(0.5 < figure < 1 for figure in entry["figures"].values())
+                assert {"model", "chosen"} <= entry.keys()
 
 
 def test_only_what_was_measured_has_a_table(copy, report):
