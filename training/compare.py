@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,13 @@ def tables(folder: Path) -> dict[str, str]:
     report = read_json(folder / METRICS_FILE)
     if report is None:
         raise TrainingError(f"Tables need an evaluated bundle; {folder} is none. Run `python -m training evaluate`.")
-    result = {"test": results_table(manifest, report), "details": details_table(manifest)}
+    beside: dict[str, Any] = report.get("beside", {})
+    result = {"test": results_table(manifest, report), "details": details_table(manifest, report)}
     makers: dict[str, Callable[[Any], str]] = {
         "seeds": seeds_table,
-        "stress": lambda rows: f"{stress_table(rows)}\n\n{published_words('stress')}",
+        "stress": lambda rows: _paragraphs(stress_table(rows, beside), _stress_words(rows), published_words("stress")),
         "originals": originals_table,
-        "shortcuts": lambda rows: (
-            f"{shortcuts_table(rows, report.get('beside', {}))}\n\n{published_words('shortcuts')}"
-        ),
+        "shortcuts": lambda rows: _paragraphs(shortcuts_table(rows, beside), published_words("shortcuts")),
         "lungs": lungs_words,
     }
     result |= {name: make(report[name]) for name, make in makers.items() if report.get(name)}
@@ -64,20 +63,30 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
+def _paragraphs(*parts: str) -> str:
+    return "\n\n".join(filter(None, parts))
+
+
 def results_table(manifest: dict[str, Any], report: dict[str, Any] | None = None) -> str:
     """The test table: the networks, their mean, the floors; with a report, another recipe and published results."""
-    rows = [(name, _words(row)) for name, row in test_rows(manifest)]
-    beside: dict[str, Any] = (report or {}).get("beside", {})
-    for name, measured in beside.get("test", {}).items():
-        rows.append((f"{beside['recipe']} recipe: {title(name)}", _words(cells(measured, METRICS))))
+    rows = [(name, _words(row)) for name, row in test_rows(manifest)] + _beside_rows(report, METRICS)
     parts = [markdown_table(METRICS.values(), [*rows, *(published_rows() if report else ())]), _above_floor(manifest)]
-    return "\n\n".join(filter(None, [*parts, published_words("test") if report else ""]))
+    return _paragraphs(*parts, published_words("test") if report else "")
 
 
-def details_table(manifest: dict[str, Any]) -> str:
+def details_table(manifest: dict[str, Any], report: dict[str, Any] | None = None) -> str:
     """The second test table: fixed sensitivities and specificities, subgroups, calibration."""
-    rows = [(name, _words(row)) for name, row in test_rows(manifest, *DETAILS)]
+    rows = [(name, _words(row)) for name, row in test_rows(manifest, *DETAILS)] + _beside_rows(report, DETAILS)
     return markdown_table(DETAILS.values(), rows)
+
+
+def _beside_rows(report: dict[str, Any] | None, metrics: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """The networks of another recipe, where a report has them beside its own."""
+    beside: dict[str, Any] = (report or {}).get("beside", {})
+    return [
+        (f"{beside['recipe']} recipe: {title(name)}", _words(cells(measured, metrics)))
+        for name, measured in beside.get("test", {}).items()
+    ]
 
 
 def _words(row: list) -> list[str]:
@@ -113,23 +122,41 @@ def _with_spread(entry: dict[str, Any]) -> str:
     return f"{entry['mean']:.3f}" + (f" ± {entry['sd']:.3f}" if entry["sd"] is not None else "")
 
 
-def stress_table(stress: dict[str, dict[str, Any]]) -> str:
-    """What each stress costs each network at its operating point."""
-    names = list(next(iter(stress.values())))
+def stress_table(stress: dict[str, dict[str, Any]], beside: dict[str, Any] | None = None) -> str:
+    """What each stress costs each network at its operating point; beside it, the mean of another recipe."""
+    columns = {
+        title(name): {row: entries[name] for row, entries in stress.items()} for name in next(iter(stress.values()))
+    }
+    if beside and beside.get("stress"):
+        others = {row: entries["together"] for row, entries in beside["stress"].items()}
+        columns[f"{beside['recipe']} recipe: {title('together')}"] = others
 
-    def cell(entry: dict[str, Any]) -> str:
-        return (
-            f"{entry['auc']:.3f}; {signed(-entry['loss_of_sensitivity'])} / "
-            f"{signed(-entry['loss_of_specificity'])}; {entry['flips']}"
-        )
+    def cell(entry: dict[str, Any] | None) -> str:
+        if entry is None:
+            return "-"
+        # An evaluation by an older release kept no intervals.
+        low, high = entry.get("intervals", {}).get("auc", (None, None))
+        interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+        change = f"{signed(-entry['loss_of_sensitivity'])} / {signed(-entry['loss_of_specificity'])}"
+        return f"{entry['auc']:.3f}{interval}; {change}; {entry['flips']}"
 
-    rows = [(name, [cell(entries[network]) for network in names]) for name, entries in stress.items()]
+    rows = [(name, [cell(column.get(name)) for column in columns.values()]) for name in stress]
     largest = [
-        f"{max(max(row[name]['loss_of_sensitivity'], row[name]['loss_of_specificity']) for row in stress.values()):.3f}"
-        for name in names
+        f"{max(max(row['loss_of_sensitivity'], row['loss_of_specificity']) for row in column.values()):.3f}"
+        for column in columns.values()
     ]
-    head = [f"{title(name)}: AUC; change of sensitivity / specificity; flips" for name in names]
+    head = [f"{name}: AUC; change of sensitivity / specificity; flips" for name in columns]
     return markdown_table(head, [*rows, ("**largest loss** (goal: at most 0.05)", largest)])
+
+
+def _stress_words(stress: dict[str, dict[str, Any]]) -> str:
+    """What an evaluation by an older release did not try, in one sentence; "" for one by this release."""
+    if all("intervals" in entry for entries in stress.values() for entry in entries.values()):
+        return ""
+    return (
+        "This evaluation is older than the present 16-bit input: its 16-bit files held the 8-bit values times 257, "
+        "which are read back as they were, so that its row could not differ."
+    )
 
 
 def originals_table(originals: dict[str, dict[str, Any]]) -> str:

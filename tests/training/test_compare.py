@@ -15,6 +15,7 @@ from pneumo.errors import BundleError
 from pneumo.report import DETAILS, METRICS, title
 from training.compare import (
     ablation_table,
+    details_table,
     insert_tables,
     lungs_words,
     results_table,
@@ -110,7 +111,8 @@ def test_table_of_stress(made, report):
     rows = cells(made["stress"])
     for name, networks in report["stress"].items():
         for cell, found in zip(rows[name], networks.values(), strict=True):
-            expected = [found["auc"], -found["loss_of_sensitivity"], -found["loss_of_specificity"], found["flips"]]
+            expected = [found["auc"], *found["intervals"]["auc"]]
+            expected += [-found["loss_of_sensitivity"], -found["loss_of_specificity"], found["flips"]]
             assert numbers(cell) == pytest.approx(expected, abs=0.00051)
     losses = [
         max(
@@ -146,14 +148,48 @@ def test_words_on_the_lungs(made, report):
 
 
 def test_another_recipe_beside(bundle_folder, report):
-    beside = {"recipe": "reference", "test": report["test"], "shortcuts": report["shortcuts"]}
+    beside = {"recipe": "reference", **{part: report[part] for part in ("test", "stress", "shortcuts")}}
     manifest = json.loads((bundle_folder / "manifest.json").read_text())
-    rows = cells(results_table(manifest, report | {"beside": beside}))
-    for name in report["test"]:
-        assert rows[f"reference recipe: {title(name)}"] == rows[title(name)]
-    rows = cells(shortcuts_table(report["shortcuts"], beside))
-    assert rows[""][-1] == "reference recipe: mean of the networks"
-    assert all(row[-1] == row[-2] for name, row in rows.items() if name)
+    for make in (results_table, details_table):
+        rows = cells(make(manifest, report | {"beside": beside}))
+        for name in report["test"]:
+            assert rows[f"reference recipe: {title(name)}"] == rows[title(name)]
+        assert not [key for key in cells(make(manifest)) if key.startswith("reference")]
+    for make, part in ((stress_table, "stress"), (shortcuts_table, "shortcuts")):
+        rows = cells(make(report[part], beside))
+        assert rows[""][-1].startswith("reference recipe: mean of the networks")
+        assert all(row[-1] == row[-2] for name, row in rows.items() if name)
+
+
+def test_tables_of_a_bundle_with_another_recipe_beside(copy, report):
+    """What stands beside reaches every table that has a place for it."""
+    other = json.loads(json.dumps(report))
+    for entries in other["stress"].values():
+        entries["together"] |= {"auc": 0.123, "loss_of_specificity": 0.456}
+    beside = {"recipe": "reference", **{part: other[part] for part in ("test", "stress", "shortcuts")}}
+    (copy / "metrics.json").write_text(json.dumps(report | {"beside": beside}))
+    made = tables(copy)
+    for name in ("test", "details"):
+        assert f"| reference recipe: {title('together')} | " in made[name]
+    rows = cells(made["stress"])
+    assert [row[-1].startswith("0.123") for name, row in rows.items() if name] == [True] * len(report["stress"]) + [
+        False
+    ]
+    assert list(rows.values())[-1][-1] == "0.456"
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_evaluation_without_intervals_of_stress_has_its_table_too(copy, report, older):
+    stress = json.loads(json.dumps(report["stress"]))
+    for entries in stress.values() if older else ():
+        for entry in entries.values():
+            del entry["intervals"]
+    (copy / "metrics.json").write_text(json.dumps(report | {"stress": stress}))
+    made = tables(copy)["stress"]
+    for cell in cells(made)["blur"]:
+        assert ("[" in cell) != older
+        assert len(numbers(cell)) == (4 if older else 6)
+    assert ("could not differ" in made) == older
 
 
 def test_published_results_are_beside_and_each_names_its_source(made):
