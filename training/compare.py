@@ -43,7 +43,11 @@ def tables(folder: Path) -> dict[str, str]:
         "seeds": seeds_table,
         "stress": lambda rows: _paragraphs(stress_table(rows, beside), _stress_words(rows), published_words("stress")),
         "originals": originals_table,
-        "shortcuts": lambda rows: _paragraphs(shortcuts_table(rows, beside), published_words("shortcuts")),
+        "shortcuts": lambda rows: _paragraphs(
+            shortcuts_table(rows, beside, report.get("floors", ())),
+            _shortcuts_words(rows, beside, _blind(manifest)),
+            published_words("shortcuts"),
+        ),
         "lungs": lungs_words,
     }
     result |= {name: make(report[name]) for name, make in makers.items() if report.get(name)}
@@ -172,20 +176,71 @@ def originals_table(originals: dict[str, dict[str, Any]]) -> str:
     return markdown_table([title(name) for name in names], rows)
 
 
-def shortcuts_table(shortcuts: dict[str, dict[str, Any]], beside: dict[str, Any]) -> str:
-    """The ROC AUC that each network keeps where only shortcuts are left; beside it, that of another recipe."""
+_FILE_ALONE = ("file's size", "aspect ratio")
+"""Words of the titles of the floors that see no pixel: shortcuts by themselves."""
+_TRAINED_FILLS = ("lungs black", "lungs gray")
+"""Shortcuts that look as `Augmentation.blind` makes training images; the share of the recipe says whether any were."""
+_UNTRAINED_FILL = "lungs filled from around"
 
-    def cell(entry: dict[str, Any]) -> str:
-        low, high = entry["interval"]
-        return f"{entry['value']:.3f} [{low:.3f}, {high:.3f}]"
 
+def shortcuts_table(
+    shortcuts: dict[str, dict[str, Any]], beside: dict[str, Any], floors: Iterable[dict[str, Any]] = ()
+) -> str:
+    """The ROC AUC that each network keeps where only shortcuts are left; beside it, that of another recipe.
+
+    Below, what the file alone tells without any network, from the floors.
+    """
     others = beside.get("shortcuts", {})
     head = [title(name) for name in next(iter(shortcuts.values()))]
-    rows = [(name, [cell(entry) for entry in entries.values()]) for name, entries in shortcuts.items()]
+    rows = [(name, [_interval(entry, 3) for entry in entries.values()]) for name, entries in shortcuts.items()]
     if others:
         head.append(f"{beside['recipe']} recipe: {title('together')}")
-        rows = [(name, [*row, cell(others[name]["together"])]) for name, row in rows]
+        rows = [(name, [*row, _interval(others[name]["together"], 3)]) for name, row in rows]
+    files = [floor for floor in floors if any(words in floor["title"] for words in _FILE_ALONE)]
+    if files:
+        rows = [(name, [*row, "-"]) for name, row in rows]
+        for floor in files:
+            alone = f"{floor['title'].removeprefix('floor: ')} alone"
+            rows.append((alone, ["-"] * len(head) + [_interval(floor["test"]["auc"], 3)]))
+        head.append("no network")
     return markdown_table(head, rows)
+
+
+def _shortcuts_words(shortcuts: dict[str, dict[str, Any]], beside: dict[str, Any], blind: float) -> str:
+    """What the shortcut table shows and what it does not, in words made from its figures."""
+    parts = []
+    trained = [name for name in _TRAINED_FILLS if name in shortcuts]
+    if blind and trained:
+        parts.append(
+            f"{' and '.join(trained).capitalize()} are fills that the recipe trains on: {percent(blind, 0)} of the "
+            "training images had their lungs painted one gray, or noise, and were labelled one half. A low AUC there "
+            "shows that this was learned; alone it is no evidence that the networks look at lungs."
+        )
+    if _UNTRAINED_FILL in shortcuts:
+        kept = {name: entry["value"] for name, entry in shortcuts[_UNTRAINED_FILL].items()}
+        words = f"{', '.join(f'{title(name)} {value:.3f}' for name, value in kept.items())}"
+        parts.append(
+            f"{_UNTRAINED_FILL.capitalize()} is a fill that no training image had: there the AUC is still {words}"
+        )
+        other = beside.get("shortcuts", {}).get(_UNTRAINED_FILL, {}).get("together")
+        if other and "together" in kept:
+            relation = "above" if kept["together"] > other["value"] else "not above"
+            parts[-1] += f"; the last is {relation} the {beside['recipe']} recipe's {other['value']:.3f}"
+        parts[-1] += ". Whatever exceeds 0.5 is read off what lies outside the masks, or off the shape of the fill."
+    below = [
+        f"{title(network)}, {name}: {entry['value']:.3f} tells as much as {1 - entry['value']:.3f}"
+        for name, entries in shortcuts.items()
+        for network, entry in entries.items()
+        if entry["interval"][1] < 0.5
+    ]
+    if below:
+        parts.append(f"An AUC below 0.5 tells the classes apart as well as its mirror image does ({'; '.join(below)}).")
+    return " ".join(parts)
+
+
+def _blind(manifest: dict[str, Any]) -> float:
+    """The share of the training images that lost their lungs, by the recipe of the first network."""
+    return next(iter(manifest["networks"].values()))["recipe"].get("augmentation", {}).get("blind", 0.0)
 
 
 def lungs_words(lungs: dict[str, Any]) -> str:

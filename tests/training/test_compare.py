@@ -134,10 +134,21 @@ def test_table_of_originals(made, report):
 
 def test_table_of_shortcuts(made, report):
     rows = cells(made["shortcuts"])
-    assert rows[""] == [title(name) for name in report["test"]]
+    assert rows[""] == [*(title(name) for name in report["test"]), "no network"]
     for name, networks in report["shortcuts"].items():
-        for cell, found in zip(rows[name], networks.values(), strict=True):
+        *others, last = rows[name]
+        assert last == "-"
+        for cell, found in zip(others, networks.values(), strict=True):
             assert numbers(cell) == pytest.approx(said(found), abs=0.00051)
+    measured = {floor["title"]: floor["test"]["auc"] for floor in report["floors"]}
+    assert list(rows)[len(report["shortcuts"]) + 1 :] == [
+        "the file's size in bytes alone",
+        "the original aspect ratio alone",
+    ]
+    for name in ("the file's size in bytes", "the original aspect ratio"):
+        *others, last = rows[f"{name} alone"]
+        assert set(others) == {"-"}
+        assert numbers(last) == pytest.approx(said(measured[f"floor: {name}"]), abs=0.00051)
 
 
 def test_words_on_the_lungs(made, report):
@@ -266,6 +277,44 @@ def test_uncertain_words():
     )
     everything = {"images": 624, "share": 1.0, "accuracy_certain": {"value": None, "interval": [0, 1]}}
     assert uncertain_words(everything) == "All 624 test images (100.0 %) get the answer uncertain."
+
+
+def shortcuts(**values: tuple[float, float]) -> dict:
+    """AUC and upper end of the interval of the CNN and of the mean."""
+    return {
+        name.replace("_", " "): {
+            network: {"value": value, "interval": [value - 0.05, value + 0.05]}
+            for network, value in zip(("cnn", "together"), pair, strict=True)
+        }
+        for name, pair in values.items()
+    }
+
+
+def test_words_under_the_shortcuts_follow_the_figures(copy, report):
+    manifest = json.loads((copy / "manifest.json").read_text())
+
+    def words(found: dict, other: float | None = None, blind: float = 0.15) -> str:
+        for entry in manifest["networks"].values():
+            entry["recipe"]["augmentation"]["blind"] = blind
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+        beside = {"recipe": "reference", "shortcuts": shortcuts(**dict.fromkeys(found, (0.5, other)))}
+        alone = report | {"shortcuts": shortcuts(**found)} | ({"beside": beside} if other else {})
+        (copy / "metrics.json").write_text(json.dumps(alone))
+        return tables(copy)["shortcuts"].split("\n\n")[1]
+
+    found = {"lungs_black": (0.66, 0.65), "lungs_gray": (0.33, 0.47), "lungs_filled_from_around": (0.92, 0.91)}
+    text = words(found, other=0.877)
+    assert text.startswith(
+        "Lungs black and lungs gray are fills that the recipe trains on: 15 % of the training images"
+    )
+    assert "alone it is no evidence that the networks look at lungs" in text
+    assert "still CNN 0.920, mean of the networks 0.910; the last is above the reference recipe's 0.877" in text
+    assert text.endswith("(CNN, lungs gray: 0.330 tells as much as 0.670).")
+    assert "not above the reference recipe's 0.930" in words(found, other=0.93)
+    assert "recipe's" not in words(found)
+    assert "trains on" not in words(found, blind=0.0)
+    assert "Lungs gray are" not in words(found, blind=0.0)
+    assert "mirror image" not in words(found | {"lungs_gray": (0.46, 0.47)}), "chance is in the interval"
 
 
 def test_ablation_table(copy):
