@@ -12,6 +12,7 @@ from pneumo.bundle import ABLATION, GATE_RECORD, SALIENCY, SYSTEMS, FolderFiles,
 from pneumo.bundle import METRICS as METRICS_FILE
 from pneumo.methods import METHODS as SALIENCY_METHODS
 from pneumo.report import DETAILS, METRICS, cells, percent, test_rows, title
+from training.balance import epoch_images
 from training.errors import TrainingError
 from training.gate_table import gate_table
 from training.markdown import markdown_table, signed
@@ -52,7 +53,7 @@ def tables(folder: Path) -> dict[str, str]:
     }
     result |= {name: make(report[name]) for name, make in makers.items() if report.get(name)}
     if ablation := read_json(folder / ABLATION):
-        result["ablation"] = ablation_table(ablation)
+        result["ablation"] = ablation_table(ablation, manifest["data"]["counts"]["train"])
     if systems := read_json(folder / SYSTEMS):
         result["systems"] = systems_results(systems)
     if gate := read_json(folder / GATE_RECORD):
@@ -255,27 +256,40 @@ def lungs_words(lungs: dict[str, Any]) -> str:
     )
 
 
-def ablation_table(results: dict[str, dict[str, Any]]) -> str:
-    """The ablation, the best score first; pairs are patients at random / the block of consecutive patients."""
+def ablation_table(results: dict[str, dict[str, Any]], training: dict[str, int]) -> str:
+    """The ablation, the best score first; pairs are patients at random / the block of consecutive patients.
+
+    Parameters
+    ----------
+    results : dict
+        As `training.ablation.run_ablation` returns it.
+    training : dict of str to int
+        How many training images each class has.
+    """
     columns = [
         "score ± SD of seeds",
+        "steps",
         "AUC, random patients",
         "AUC, block",
         "AUC under the worst stress",
         "AUC, all but the lungs black",
         "AUC, lungs black",
+        "AUC, lungs gray",
         "AUC, lungs filled",
         "ECE before calibration",
     ]
     rows = []
     for row in sorted(results.values(), key=lambda row: -row["score"]):
         first, second = row["validation"], row["block"]
-        line = [f"{row['score']:.4f} ± {row['spread']:.4f}"]
+        recipe = row["recipe"]
+        images = epoch_images(recipe["balance"], list(training.values()))
+        steps = recipe["epochs"] * -(-images // recipe["batch_size"])
+        line = [f"{row['score']:.4f} ± {row['spread']:.4f}", f"{steps:,}"]
         for part in (first, second):
             low, high = part["auc"]["interval"]
             line.append(f"{part['auc']['value']:.3f} [{low:.3f}, {high:.3f}]")
         pairs = [(first["stressed"], second["stressed"])]
-        for name in ("all but the lungs black", "lungs black", "lungs filled from around"):
+        for name in ("all but the lungs black", "lungs black", "lungs gray", "lungs filled from around"):
             pairs.append((first["shortcuts"][name], second["shortcuts"][name]))
         pairs.append((first["ece"], second["ece"]))
         rows.append((row["title"], line + [f"{one:.3f} / {two:.3f}" for one, two in pairs]))

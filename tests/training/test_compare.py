@@ -322,6 +322,7 @@ def test_ablation_table(copy):
         shortcuts = {
             "all but the lungs black": 0.9,
             "lungs black": 0.6,
+            "lungs gray": 0.65,
             "lungs filled from around": 0.55,
             "border ring alone": 0.5,
         }
@@ -329,20 +330,31 @@ def test_ablation_table(copy):
         return {"auc": interval, "stressed": auc - 0.1, "shortcuts": shortcuts, "ece": 0.05}
 
     results = {
-        name: {"title": f"{name} cell", "score": score, "spread": 0.002, "validation": part(0.98), "block": part(0.97)}
-        for name, score in (("worse", 0.91), ("better", 0.93))
+        name: {
+            "title": f"{name} cell",
+            "score": score,
+            "spread": 0.002,
+            "recipe": {"balance": balance, "epochs": 5, "batch_size": 32},
+            "validation": part(0.98),
+            "block": part(0.97),
+        }
+        for name, score, balance in (("worse", 0.91, "none"), ("better", 0.93, "smote"))
     }
     (copy / ABLATION).write_text(json.dumps(results))
-    assert tables(copy)["ablation"] == ablation_table(results)
-    rows = cells(ablation_table(results))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    assert tables(copy)["ablation"] == ablation_table(results, manifest["data"]["counts"]["train"])
+    rows = cells(ablation_table(results, {"NORMAL": 1102, "PNEUMONIA": 2906}))
     assert list(rows)[1:] == ["better cell", "worse cell"]
+    assert rows["better cell"][1] == "910", "182 batches of the 5,812 images of both classes, five times"
     assert rows["worse cell"] == [
         "0.9100 ± 0.0020",
+        "630",
         "0.980 [0.970, 0.990]",
         "0.970 [0.960, 0.980]",
         "0.880 / 0.870",
         "0.900 / 0.900",
         "0.600 / 0.600",
+        "0.650 / 0.650",
         "0.550 / 0.550",
         "0.050 / 0.050",
     ]
