@@ -156,7 +156,7 @@ def stress_table(stress: dict[str, dict[str, Any]], beside: dict[str, Any] | Non
 
 def _stress_words(stress: dict[str, dict[str, Any]]) -> str:
     """What an evaluation by an older release did not try, in one sentence; "" for one by this release."""
-    if all("intervals" in entry for entries in stress.values() for entry in entries.values()):
+    if all("intervals" in entry for entry in stress.get("16-bit input", {}).values()):
         return ""
     return (
         "This evaluation is older than the present 16-bit input: its 16-bit files held the 8-bit values times 257, "
