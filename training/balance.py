@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +74,11 @@ def balance(strategy: str, images: np.ndarray, labels: np.ndarray, seed: int) ->
     return STRATEGIES[strategy](images, labels, seed)
 
 
+def epoch_images(strategy: str, counts: Sequence[int]) -> int:
+    """How many images an epoch has under a strategy, from how many training images each class has."""
+    return len(counts) * max(counts) if strategy in _ADDING else sum(counts)
+
+
 def _none(images: np.ndarray, labels: np.ndarray, seed: int) -> Balanced:
     return Balanced(images, labels)
 
@@ -134,3 +139,5 @@ STRATEGIES: dict[str, Callable[[np.ndarray, np.ndarray, int], Balanced]] = {
     "batches": _batches,
 }
 """All strategies by name."""
+_ADDING = ("oversample", "smote")
+"""Those that add images until all classes have as many."""

@@ -44,8 +44,10 @@ def _jpeg(pixels: np.ndarray) -> np.ndarray:
 
 
 def _sixteen_bit(pixels: np.ndarray) -> np.ndarray:
-    content = cv2.imencode(".png", pixels.astype(np.uint16) * 257)[1].tobytes()
-    return read_radiograph(content, "16-bit.png").pixels
+    """As a 12-bit detector stores it, with what lies between two of its 8-bit levels, in a 16-bit file."""
+    between = np.random.default_rng(0).uniform(-0.5, 0.5, pixels.shape)
+    values = np.clip(np.rint((pixels + between) * (4095 / 255)), 0, 4095).astype(np.uint16)
+    return read_radiograph(cv2.imencode(".png", values)[1].tobytes(), "16-bit.png").pixels
 
 
 def _rotate(pixels: np.ndarray) -> np.ndarray:

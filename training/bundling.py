@@ -223,9 +223,9 @@ def read_runs(runs: Path, name: str, dataset: Dataset) -> dict[Path, dict[str, A
             record = json.loads((folder / RUN).read_text(encoding="utf-8"))
             fingerprint = record["data"]["fingerprint"]
             record["held_out"]["score"], record["segmenter"], record["minutes"]
-            for name in (KEPT, HELD_OUT):
-                if not zipfile.is_zipfile(folder / name):
-                    raise ValueError(name)
+            for file in (KEPT, HELD_OUT):
+                if not zipfile.is_zipfile(folder / file):
+                    raise ValueError(file)
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise TrainingError(
                 f"A run must be as `python -m training train` left it; {folder} is not. Train it again."

@@ -202,7 +202,7 @@ def _fields(manifest: dict[str, Any], folder: Path, repository: str, figures: st
         "repository": repository,
         "file": first["file"],
         "table": more.get("test") or results_table(manifest),
-        "details": details_table(manifest),
+        "details": more.get("details") or details_table(manifest),
         "seeds": f"{_SEEDS}\n\n{more['seeds']}" if "seeds" in more else "",
         "stress": more.get("stress", _ELSEWHERE),
         "shortcuts": more.get("shortcuts", _ELSEWHERE),

@@ -254,10 +254,11 @@ def _ablation(options: argparse.Namespace) -> None:
     from training.ablation import run_ablation
     from training.bundling import write_json
     from training.compare import ablation_table
+    from training.dataset import open_dataset
 
     results = run_ablation(options.data, options.lungs, options.out, Console(stderr=True), options.distilled)
     write_json(options.models / ABLATION, results)
-    print(ablation_table(results))
+    print(ablation_table(results, open_dataset(options.data)[0].counts()["train"]))
 
 
 def _bundle(options: argparse.Namespace) -> None:

@@ -32,8 +32,9 @@ _AT_POINT = ("accuracy", "sensitivity", "specificity")
 def compare_systems(models: Path, manifest: Path, runs: Path) -> dict[str, Any]:
     """Measure the trained systems on the test split, and write `pneumo.bundle.SYSTEMS` into an evaluated bundle.
 
-    Each is asked as it is, without calibration, at one half as the reports do, and at an operating point chosen on
-    held-out images. Of several seeds the one with the highest score on held-out images is taken.
+    Each is asked at one half, as the reports do, and at an operating point chosen on held-out images: the trained
+    systems as they are, without calibration; the bundle's own networks calibrated, as they ship. Of several seeds the
+    one with the highest score on held-out images is taken.
 
     Parameters
     ----------

@@ -187,7 +187,7 @@ class _Subject:
         return result
 
     def stress(self, views: Views, clean: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-        """Per stress and network: AUC, sensitivity, specificity, and how many decisions flip."""
+        """Per stress and network: AUC, sensitivity, specificity, each with an interval, and how many decisions flip."""
         return {
             title: self._changed(views, clean, self.ask(views.altered(stressed(views.rasters, title), self._finder)))
             for title in STRESSES
@@ -253,10 +253,16 @@ class _Subject:
         result = {}
         for name, answer in altered.items():
             before, after = clean[name] >= self.thresholds[name], answer >= self.thresholds[name]
+            area = mean_auc(views.labels, [answer], patients)
             result[name] = {
-                "auc": mean_auc(views.labels, [answer], patients)["value"],
+                "auc": area["value"],
                 "sensitivity": float(after[positive].mean()),
                 "specificity": float((~after)[~positive].mean()),
+                "intervals": {
+                    "auc": area["interval"],
+                    "sensitivity": share_interval(after, positive, patients),
+                    "specificity": share_interval(~after, ~positive, patients),
+                },
                 "loss_of_sensitivity": float(before[positive].mean() - after[positive].mean()),
                 "loss_of_specificity": float((~before)[~positive].mean() - (~after)[~positive].mean()),
                 "flips": int((before != after).sum()),

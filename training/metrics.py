@@ -46,19 +46,21 @@ def measure(
     dict
         Per measure `value` and `interval` (low, high). A measure that a resample leaves undefined is NaN there
         and left out of its interval; one that is undefined altogether, such as the precision of a class that is
-        never called, is left out.
+        never called, is left out. Where a share of images is all or nothing, resampling knows no spread, and the
+        interval is Wilson's over images, as in `share_interval`.
     """
     weights = np.vstack([np.ones(len(labels)), _patient_weights(patients, resamples, seed)])
     result = {}
     measures = _measures(labels, probabilities, threshold, weights)
+    shares = _shares(labels == 1, probabilities, threshold)
     for subtype, name in _SUBTYPES.items() if subtypes is not None else ():
-        chosen = np.asarray(subtypes == subtype)
-        measures[f"sensitivity_{name}"] = _ratio(weights, chosen & (probabilities >= threshold), chosen)
+        shares[f"sensitivity_{name}"] = probabilities >= threshold, np.asarray(subtypes == subtype)
+    measures |= {name: _ratio(weights, hits & chosen, chosen) for name, (hits, chosen) in shares.items()}
     for name, values in measures.items():
         if np.isnan(values[0]):
             continue
-        low, high = np.nanpercentile(values[1:], [2.5, 97.5])
-        result[name] = {"value": float(values[0]), "interval": [float(low), float(high)]}
+        interval = _share_interval(*shares[name], values[1:]) if name in shares else _percentiles(values[1:])
+        result[name] = {"value": float(values[0]), "interval": interval}
     return result
 
 
@@ -79,11 +81,16 @@ def share_interval(hits: np.ndarray, chosen: np.ndarray, patients: np.ndarray, s
     list of float
         Low and high, 0 to 1.
     """
+    return _share_interval(hits, chosen, _ratio(_patient_weights(patients, RESAMPLES, seed), hits & chosen, chosen))
+
+
+def _share_interval(hits: np.ndarray, chosen: np.ndarray, resampled: np.ndarray) -> list[float]:
     count, total = int((hits & chosen).sum()), int(chosen.sum())
-    if count in (0, total):
-        return wilson_interval(count, total)
-    shares = _ratio(_patient_weights(patients, RESAMPLES, seed), hits & chosen, chosen)
-    return [float(bound) for bound in np.nanpercentile(shares, [2.5, 97.5])]
+    return wilson_interval(count, total) if count in (0, total) else _percentiles(resampled)
+
+
+def _percentiles(resampled: np.ndarray) -> list[float]:
+    return [float(bound) for bound in np.nanpercentile(resampled, [2.5, 97.5])]
 
 
 def auc_difference(
@@ -121,8 +128,7 @@ def auc_differences(
         result[first] = {}
         for second in names[place + 1 :]:
             differences = areas[first] - areas[second]
-            low, high = np.nanpercentile(differences[1:], [2.5, 97.5])
-            result[first][second] = {"value": float(differences[0]), "interval": [float(low), float(high)]}
+            result[first][second] = {"value": float(differences[0]), "interval": _percentiles(differences[1:])}
     return result
 
 
@@ -146,15 +152,14 @@ def mean_auc(labels: np.ndarray, runs: list[np.ndarray], patients: np.ndarray, s
     """
     weights = np.vstack([np.ones(len(labels)), _patient_weights(patients, RESAMPLES, seed)])
     areas = np.array([_auc(labels == 1, probabilities, weights) for probabilities in runs])
-    low, high = np.nanpercentile(areas.mean(axis=0)[1:], [2.5, 97.5])
-    return {"value": float(areas[:, 0].mean()), "interval": [float(low), float(high)], "runs": areas[:, 0].tolist()}
+    interval = _percentiles(areas.mean(axis=0)[1:])
+    return {"value": float(areas[:, 0].mean()), "interval": interval, "runs": areas[:, 0].tolist()}
 
 
 def interval_of_mean(values: np.ndarray, patients: np.ndarray, seed: int = 0) -> dict[str, Any]:
     """Mean over images, shape (n,), and its 95 % interval over patients: `value` and `interval` (low, high)."""
     weights = _patient_weights(patients, RESAMPLES, seed)
-    low, high = np.nanpercentile(_ratio(weights, values, np.ones(len(values))), [2.5, 97.5])
-    return {"value": float(values.mean()), "interval": [float(low), float(high)]}
+    return {"value": float(values.mean()), "interval": _percentiles(_ratio(weights, values, np.ones(len(values))))}
 
 
 def wilson_interval(count: int, total: int) -> list[float]:
@@ -175,10 +180,27 @@ def _patient_weights(patients: np.ndarray, resamples: int, seed: int) -> np.ndar
     return drawn[:, owner].astype(np.float64)
 
 
+def _shares(
+    positive: np.ndarray, probabilities: np.ndarray, threshold: float
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The measures that are shares of images: which are hits, and of which images."""
+    calls, everything = probabilities >= threshold, np.ones(len(positive), bool)
+    return {
+        "accuracy": (calls == positive, everything),
+        "accuracy_at_half": ((probabilities >= 0.5) == positive, everything),
+        "sensitivity": (calls, positive),
+        "specificity": (~calls, ~positive),
+        "precision_pneumonia": (positive, calls),
+        "recall_pneumonia": (calls, positive),
+        "precision_normal": (~positive, ~calls),
+        "recall_normal": (~calls, ~positive),
+    }
+
+
 def _measures(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Each measure under each row of weights: arrays of shape (rows,)."""
+    """Each measure that is no share of images under each row of weights: arrays of shape (rows,)."""
     positive = labels == 1
     calls = probabilities >= threshold
     clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
@@ -193,22 +215,14 @@ def _measures(
     everything = np.ones(len(labels))
     return {
         "loss": ratio(losses, everything),
-        "accuracy": ratio(calls == positive, everything),
         "balanced_accuracy": (ratio(calls & positive, positive) + ratio(~calls & ~positive, ~positive)) / 2,
-        "accuracy_at_half": ratio((probabilities >= 0.5) == positive, everything),
         "auc": _auc(positive, probabilities, weights),
         "mcc": _matthews(positive, calls, weights),
         "sensitivity_at_specificity_90": _at_specificity(positive, probabilities, weights, 0.90),
         "specificity_at_sensitivity_95": _at_specificity(~positive, -probabilities, weights, 0.95),
         "brier": ratio((probabilities - positive) ** 2, everything),
         "ece": _calibration_error(positive, probabilities, weights),
-        "sensitivity": ratio(calls & positive, positive),
-        "specificity": ratio(~calls & ~positive, ~positive),
-        "precision_pneumonia": ratio(calls & positive, calls),
-        "recall_pneumonia": ratio(calls & positive, positive),
         "f1_pneumonia": f1(calls, positive),
-        "precision_normal": ratio(~calls & ~positive, ~calls),
-        "recall_normal": ratio(~calls & ~positive, ~positive),
         "f1_normal": f1(~calls, ~positive),
         "true_positives": weights @ (calls & positive),
         "false_negatives": weights @ (~calls & positive),

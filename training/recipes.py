@@ -34,6 +34,8 @@ class Robust(Recipe):
 
     A share of the training images loses its lungs and is labelled one half, so that a network that looks
     elsewhere is told that there is nothing to be seen; another loses all but its lungs, the rim around them included.
+    Expect a test AUC of 0.98, an accuracy of 0.93 to 0.94 at the operating point, and 9 to 12 minutes a network on
+    2 cores.
     """
 
     input_size: int = 112
@@ -67,7 +69,10 @@ class Robust(Recipe):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teaching(Robust):
-    """The robust recipe for the teacher, EfficientNet-Lite0 with ImageNet weights, fine-tuned for a few epochs."""
+    """The robust recipe for the teacher, EfficientNet-Lite0 with ImageNet weights, fine-tuned for a few epochs.
+
+    Never run to its end here: what score and how many minutes to expect is not known.
+    """
 
     filters: tuple[int, ...] = ()
     learning_rate: float = 5e-4
@@ -76,7 +81,10 @@ class Teaching(Robust):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distilled(Robust):
-    """The robust recipe, with the teacher's answers for half of the label."""
+    """The robust recipe, with the teacher's answers for half of the label.
+
+    Never run to its end here: what score and how many minutes to expect is not known.
+    """
 
     distillation: float = 0.5
 

@@ -10,7 +10,7 @@ import pytest
 from imblearn.over_sampling import SMOTE
 
 from pneumo.errors import PneumoError, UnknownNameError
-from training.balance import STRATEGIES, balance
+from training.balance import STRATEGIES, balance, epoch_images
 from training.dataset import load_rasters, open_dataset
 
 SIZE = 16
@@ -50,6 +50,14 @@ def test_originals_come_first_and_are_not_altered(strategy, minority):
     assert result.images.dtype == np.uint8
     assert result.labels.dtype == np.uint8
     assert result.images.shape == (len(result.labels), SIZE, SIZE)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("minority", [0, 1])
+def test_how_many_images_an_epoch_has(strategy, minority):
+    images, labels = table(minority=minority)
+    order = balance(strategy, images, labels, 42).order(np.random.default_rng(0))
+    assert epoch_images(strategy, np.bincount(labels).tolist()) == len(order)
 
 
 @pytest.mark.parametrize("strategy", ADDING)

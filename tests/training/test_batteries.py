@@ -70,7 +70,7 @@ def test_stress_of_many_is_that_of_each(rasters, title):
     assert found.shape == rasters.shape == (len(rasters), RASTER, RASTER)
     for raster, result in zip(rasters, found, strict=True):
         np.testing.assert_array_equal(result, STRESSES[title](raster))
-        if title not in ("16-bit input", "marker removed"):
+        if title != "marker removed":
             assert not np.array_equal(result, raster)
 
 
@@ -118,17 +118,29 @@ def test_compression_is_lossy_and_no_worse_than_that(rasters):
         assert 0.5 < error < 8
 
 
-def test_sixteen_bits_give_the_same_image(rasters):
-    np.testing.assert_array_equal(stressed(rasters, "16-bit input"), rasters)
+def test_sixteen_bits_give_nearly_the_same_image(rasters):
+    """Within one level of 256; were they the very same, the stress would try nothing."""
+    for raster, found in zip(rasters, stressed(rasters, "16-bit input"), strict=True):
+        difference = found.astype(int) - raster
+        assert np.abs(difference).max() == 1
+        assert 0.1 < np.mean(difference != 0) < 0.9
+        assert abs(difference.mean()) < 0.5
 
 
 def test_sixteen_bits_are_really_written(rasters, monkeypatch):
+    """Twelve bits in sixteen, most of them values that no 8-bit level stands for."""
     written = []
     monkeypatch.setattr(
         "training.batteries.read_radiograph", lambda content, name: written.append(content) or read_radiograph(content)
     )
     STRESSES["16-bit input"](rasters[0])
-    assert cv2.imdecode(np.frombuffer(written[0], np.uint8), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+    values = cv2.imdecode(np.frombuffer(written[0], np.uint8), cv2.IMREAD_UNCHANGED)
+    assert values.dtype == np.uint16
+    assert 255 < values.max() <= 4095
+    assert len(np.unique(values)) > 1000
+    for step in (257, 16):
+        assert np.mean(values % step != 0) > 0.8
+    np.testing.assert_allclose(values * (255 / 4095), rasters[0], atol=0.54)
 
 
 def test_rotation_is_by_five_degrees_about_the_middle():

@@ -15,6 +15,7 @@ from pneumo.errors import BundleError
 from pneumo.report import DETAILS, METRICS, title
 from training.compare import (
     ablation_table,
+    details_table,
     insert_tables,
     lungs_words,
     results_table,
@@ -25,6 +26,7 @@ from training.compare import (
     uncertain_words,
 )
 from training.errors import TrainingError
+from training.published import published
 
 NUMBER = r"[-+]?\d+(?:\.\d+)?"
 MARKED = "# Title\n\n<!-- table:test -->\nold\n<!-- /table:test -->\n\nEnd \\1.\n"
@@ -109,7 +111,8 @@ def test_table_of_stress(made, report):
     rows = cells(made["stress"])
     for name, networks in report["stress"].items():
         for cell, found in zip(rows[name], networks.values(), strict=True):
-            expected = [found["auc"], -found["loss_of_sensitivity"], -found["loss_of_specificity"], found["flips"]]
+            expected = [found["auc"], *found["intervals"]["auc"]]
+            expected += [-found["loss_of_sensitivity"], -found["loss_of_specificity"], found["flips"]]
             assert numbers(cell) == pytest.approx(expected, abs=0.00051)
     losses = [
         max(
@@ -131,10 +134,21 @@ def test_table_of_originals(made, report):
 
 def test_table_of_shortcuts(made, report):
     rows = cells(made["shortcuts"])
-    assert rows[""] == [title(name) for name in report["test"]]
+    assert rows[""] == [*(title(name) for name in report["test"]), "no network"]
     for name, networks in report["shortcuts"].items():
-        for cell, found in zip(rows[name], networks.values(), strict=True):
+        *others, last = rows[name]
+        assert last == "-"
+        for cell, found in zip(others, networks.values(), strict=True):
             assert numbers(cell) == pytest.approx(said(found), abs=0.00051)
+    measured = {floor["title"]: floor["test"]["auc"] for floor in report["floors"]}
+    assert list(rows)[len(report["shortcuts"]) + 1 :] == [
+        "the file's size in bytes alone",
+        "the original aspect ratio alone",
+    ]
+    for name in ("the file's size in bytes", "the original aspect ratio"):
+        *others, last = rows[f"{name} alone"]
+        assert set(others) == {"-"}
+        assert numbers(last) == pytest.approx(said(measured[f"floor: {name}"]), abs=0.00051)
 
 
 def test_words_on_the_lungs(made, report):
@@ -145,14 +159,85 @@ def test_words_on_the_lungs(made, report):
 
 
 def test_another_recipe_beside(bundle_folder, report):
-    beside = {"recipe": "reference", "test": report["test"], "shortcuts": report["shortcuts"]}
+    beside = {"recipe": "reference", **{part: report[part] for part in ("test", "stress", "shortcuts")}}
     manifest = json.loads((bundle_folder / "manifest.json").read_text())
-    rows = cells(results_table(manifest, report | {"beside": beside}))
-    for name in report["test"]:
-        assert rows[f"reference recipe: {title(name)}"] == rows[title(name)]
-    rows = cells(shortcuts_table(report["shortcuts"], beside))
-    assert rows[""][-1] == "reference recipe: mean of the networks"
-    assert all(row[-1] == row[-2] for name, row in rows.items() if name)
+    for make in (results_table, details_table):
+        rows = cells(make(manifest, report | {"beside": beside}))
+        for name in report["test"]:
+            assert rows[f"reference recipe: {title(name)}"] == rows[title(name)]
+        assert not [key for key in cells(make(manifest)) if key.startswith("reference")]
+    for make, part in ((stress_table, "stress"), (shortcuts_table, "shortcuts")):
+        rows = cells(make(report[part], beside))
+        assert rows[""][-1].startswith("reference recipe: mean of the networks")
+        assert all(row[-1] == row[-2] for name, row in rows.items() if name)
+
+
+def test_tables_of_a_bundle_with_another_recipe_beside(copy, report):
+    """What stands beside reaches every table that has a place for it."""
+    other = json.loads(json.dumps(report))
+    for entries in other["stress"].values():
+        entries["together"] |= {"auc": 0.123, "loss_of_specificity": 0.456}
+    beside = {"recipe": "reference", **{part: other[part] for part in ("test", "stress", "shortcuts")}}
+    (copy / "metrics.json").write_text(json.dumps(report | {"beside": beside}))
+    made = tables(copy)
+    for name in ("test", "details"):
+        assert f"| reference recipe: {title('together')} | " in made[name]
+    rows = cells(made["stress"])
+    assert [row[-1].startswith("0.123") for name, row in rows.items() if name] == [True] * len(report["stress"]) + [
+        False
+    ]
+    assert list(rows.values())[-1][-1] == "0.456"
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_evaluation_without_intervals_of_stress_has_its_table_too(copy, report, older):
+    stress = json.loads(json.dumps(report["stress"]))
+    for entries in stress.values() if older else ():
+        for entry in entries.values():
+            del entry["intervals"]
+    (copy / "metrics.json").write_text(json.dumps(report | {"stress": stress}))
+    made = tables(copy)["stress"]
+    for cell in cells(made)["blur"]:
+        assert ("[" in cell) != older
+        assert len(numbers(cell)) == (4 if older else 6)
+    assert ("could not differ" in made) == older
+
+
+def test_published_results_are_beside_and_each_names_its_source(made):
+    rows, sentences = cells(made["test"]), made["test"].split("\n\n")[-1]
+    entries = published()["test"]
+    titles = [key for key in rows if key.startswith("published")]
+    assert len(titles) == len(entries) > 1
+    for key, entry in zip(titles, entries, strict=True):
+        year = f", {entry['year']}" if entry["year"] else ""
+        assert key == f"published: {entry['citation']}{year} ({entry['model']})"
+        for cell, (column, words) in zip(rows[key], METRICS.items(), strict=True):
+            if column not in entry["figures"]:
+                assert cell == "-", words
+                continue
+            scale, digits = (100, 0.05) if "%" in cell else (1, 0.0005)
+            assert numbers(cell) == pytest.approx([scale * entry["figures"][column]], abs=digits + 1e-9)
+        assert (f"https://doi.org/{entry['doi']}" if "doi" in entry else entry["arxiv"]) in sentences
+        assert entry["measured_on"] in sentences
+        assert entry["chosen"] in sentences
+    for part in ("stress", "shortcuts"):
+        (entry,) = published()[part]
+        assert f"{entry['measured_on']}: {entry['finding']} ([arXiv:{entry['arxiv']}](" in made[part].split("\n\n")[-1]
+
+
+def test_published_results_are_whole():
+    """Figures of known measures, each between 0 and 1, from a text that is named."""
+    assert published().keys() == {"test", "stress", "shortcuts"}
+    for part, entries in published().items():
+        for entry in entries:
+            assert {"citation", "year", "measured_on", "read_in"} <= entry.keys()
+            assert ("doi" in entry) != ("arxiv" in entry)
+            assert all(isinstance(entry[key], str) and entry[key] for key in entry.keys() - {"year", "figures"})
+            if part == "test":
+                assert entry["figures"].keys() <= METRICS.keys()
+                assert entry["figures"]
+                assert all(0.5 < figure < 1 for figure in entry["figures"].values())
+                assert {"model", "chosen"} <= entry.keys()
 
 
 def test_only_what_was_measured_has_a_table(copy, report):
@@ -194,11 +279,50 @@ def test_uncertain_words():
     assert uncertain_words(everything) == "All 624 test images (100.0 %) get the answer uncertain."
 
 
+def shortcuts(**values: tuple[float, float]) -> dict:
+    """AUC and upper end of the interval of the CNN and of the mean."""
+    return {
+        name.replace("_", " "): {
+            network: {"value": value, "interval": [value - 0.05, value + 0.05]}
+            for network, value in zip(("cnn", "together"), pair, strict=True)
+        }
+        for name, pair in values.items()
+    }
+
+
+def test_words_under_the_shortcuts_follow_the_figures(copy, report):
+    manifest = json.loads((copy / "manifest.json").read_text())
+
+    def words(found: dict, other: float | None = None, blind: float = 0.15) -> str:
+        for entry in manifest["networks"].values():
+            entry["recipe"]["augmentation"]["blind"] = blind
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+        beside = {"recipe": "reference", "shortcuts": shortcuts(**dict.fromkeys(found, (0.5, other)))}
+        alone = report | {"shortcuts": shortcuts(**found)} | ({"beside": beside} if other else {})
+        (copy / "metrics.json").write_text(json.dumps(alone))
+        return tables(copy)["shortcuts"].split("\n\n")[1]
+
+    found = {"lungs_black": (0.66, 0.65), "lungs_gray": (0.33, 0.47), "lungs_filled_from_around": (0.92, 0.91)}
+    text = words(found, other=0.877)
+    assert text.startswith(
+        "Lungs black and lungs gray are fills that the recipe trains on: 15 % of the training images"
+    )
+    assert "alone it is no evidence that the networks look at lungs" in text
+    assert "still CNN 0.920, mean of the networks 0.910; the last is above the reference recipe's 0.877" in text
+    assert text.endswith("(CNN, lungs gray: 0.330 tells as much as 0.670).")
+    assert "not above the reference recipe's 0.930" in words(found, other=0.93)
+    assert "recipe's" not in words(found)
+    assert "trains on" not in words(found, blind=0.0)
+    assert "Lungs gray are" not in words(found, blind=0.0)
+    assert "mirror image" not in words(found | {"lungs_gray": (0.46, 0.47)}), "chance is in the interval"
+
+
 def test_ablation_table(copy):
     def part(auc: float) -> dict:
         shortcuts = {
             "all but the lungs black": 0.9,
             "lungs black": 0.6,
+            "lungs gray": 0.65,
             "lungs filled from around": 0.55,
             "border ring alone": 0.5,
         }
@@ -206,20 +330,31 @@ def test_ablation_table(copy):
         return {"auc": interval, "stressed": auc - 0.1, "shortcuts": shortcuts, "ece": 0.05}
 
     results = {
-        name: {"title": f"{name} cell", "score": score, "spread": 0.002, "validation": part(0.98), "block": part(0.97)}
-        for name, score in (("worse", 0.91), ("better", 0.93))
+        name: {
+            "title": f"{name} cell",
+            "score": score,
+            "spread": 0.002,
+            "recipe": {"balance": balance, "epochs": 5, "batch_size": 32},
+            "validation": part(0.98),
+            "block": part(0.97),
+        }
+        for name, score, balance in (("worse", 0.91, "none"), ("better", 0.93, "smote"))
     }
     (copy / ABLATION).write_text(json.dumps(results))
-    assert tables(copy)["ablation"] == ablation_table(results)
-    rows = cells(ablation_table(results))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    assert tables(copy)["ablation"] == ablation_table(results, manifest["data"]["counts"]["train"])
+    rows = cells(ablation_table(results, {"NORMAL": 1102, "PNEUMONIA": 2906}))
     assert list(rows)[1:] == ["better cell", "worse cell"]
+    assert rows["better cell"][1] == "910", "182 batches of the 5,812 images of both classes, five times"
     assert rows["worse cell"] == [
         "0.9100 ± 0.0020",
+        "630",
         "0.980 [0.970, 0.990]",
         "0.970 [0.960, 0.980]",
         "0.880 / 0.870",
         "0.900 / 0.900",
         "0.600 / 0.600",
+        "0.650 / 0.650",
         "0.550 / 0.550",
         "0.050 / 0.050",
     ]

@@ -290,7 +290,7 @@ def rates(labels: np.ndarray, values: np.ndarray, cut: float) -> tuple[float, fl
 @pytest.mark.parametrize(
     ("title", "alter"), [("mirrored", np.fliplr), ("JPEG 30", lambda pixels: STRESSES["JPEG 30"](pixels))]
 )
-def test_stress_is_that_of_altered_files(report, content, bundle, radiographs, labels, asked, title, alter):
+def test_stress_is_that_of_altered_files(report, content, bundle, radiographs, labels, rows, asked, title, alter):
     answers = ask(bundle, [through_a_file(alter(radiograph.pixels)) for radiograph in radiographs])
     for name in ("cnn", "together"):
         before, after, cut = asked[name], answers[name], threshold(content, name)
@@ -306,7 +306,14 @@ def test_stress_is_that_of_altered_files(report, content, bundle, radiographs, l
             "flips": sum((one >= cut) != (other >= cut) for one, other in zip(before, after, strict=True)),
             "mean_change": statistics.mean(abs(one - other) for one, other in zip(before, after, strict=True)),
         }
-        assert report["stress"][title][name] == pytest.approx(expected, abs=1e-5)
+        found = dict(report["stress"][title][name])
+        intervals = found.pop("intervals")
+        assert found == pytest.approx(expected, abs=1e-5)
+        patients = np.array([row["patient"] for row in rows])
+        measured = measure(labels.astype(np.uint8), after, cut, patients)
+        assert intervals.keys() == {"auc", "sensitivity", "specificity"}
+        for part, interval in intervals.items():
+            assert interval == pytest.approx(measured[part]["interval"], abs=1e-5)
     assert report["stress"][title]["cnn"]["mean_change"] > 0
 
 
@@ -384,6 +391,10 @@ def test_originals_against_their_copies(report, content, bundle, images, title):
         calls = [answer[name] >= threshold(content, name) for answer in (before, after)]
         assert found[name]["flips"] == (calls[0] != calls[1]).sum()
         assert found[name]["mean_change"] == pytest.approx(np.abs(before[name] - after[name]).mean(), abs=1e-6)
+        # One image of each class: whichever way it is decided, the interval is wide.
+        for part in ("sensitivity", "specificity"):
+            assert found[name]["intervals"][part] == wilson_interval(round(found[name][part]), 1)
+        assert found[name]["intervals"]["auc"] == [found[name]["auc"]] * 2
 
 
 # --- seeds, lungs, floors ---------------------------------------------------------------------------------------

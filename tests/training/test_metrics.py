@@ -255,6 +255,39 @@ def test_one_patient_gives_no_width():
         assert entry["interval"] == pytest.approx([entry["value"]] * 2)
 
 
+@pytest.mark.parametrize(("right", "share"), [(True, 1.0), (False, 0.0)])
+def test_share_that_is_all_or_nothing_has_the_interval_of_wilson(right, share):
+    """Every resample of patients gives the same share; it is not therefore certain."""
+    labels = np.repeat([0, 1], [20, 40]).astype(np.uint8)
+    subtypes = np.where(labels == 0, "", np.where(np.arange(60) % 2, "virus", "bacteria"))
+    probabilities = np.where((labels == 1) == right, 0.9, 0.1)
+    result = measure(labels, probabilities, 0.5, np.arange(60), subtypes, resamples=FEW)
+    of = {
+        "accuracy": 60,
+        "accuracy_at_half": 60,
+        "sensitivity": 40,
+        "recall_pneumonia": 40,
+        "specificity": 20,
+        "recall_normal": 20,
+        "precision_pneumonia": 40 if right else 20,
+        "precision_normal": 20 if right else 40,
+        "sensitivity_bacterial": 20,
+        "sensitivity_viral": 20,
+    }
+    for name, images in of.items():
+        assert result[name] == {"value": share, "interval": wilson_interval(round(share * images), images)}, name
+        assert result[name]["interval"][0] < result[name]["interval"][1], name
+
+
+def test_share_just_below_all_has_the_interval_of_the_resamples():
+    labels, probabilities = np.repeat([0, 1], [20, 40]).astype(np.uint8), np.repeat([0.1, 0.9], [20, 40])
+    probabilities[-1] = 0.2
+    result = measure(labels, probabilities, 0.5, np.arange(60), resamples=FEW)
+    assert result["sensitivity"]["interval"][1] == 1
+    assert result["sensitivity"]["interval"] != wilson_interval(39, 40)
+    assert result["specificity"]["interval"] == wilson_interval(20, 20)
+
+
 # --- Wilson's interval ------------------------------------------------------------------------------------------
 
 

@@ -47,6 +47,14 @@ def test_default_sees_the_lungs_whatever_the_exposure():
     assert made.schedule == "cosine", "an average over steps that stay large is no network"
 
 
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in REPORTS])
+def test_expected_score_and_time_are_said_or_that_they_are_not_known(name):
+    described = " ".join(type(recipe(name)).__doc__.split())
+    expected = re.search(r"Expect a test AUC of [\d.]+.* minutes a network on 2 cores\.", described)
+    assert bool(expected) != ("Never run to its end here" in described)
+    assert bool(expected) == (name in ("reference", DEFAULT))
+
+
 def test_every_system_of_the_reports_has_a_recipe_at_its_own_size():
     assert list(REPORTS) == [name for name in SYSTEMS if name not in ARCHITECTURES]
     for name in REPORTS:
