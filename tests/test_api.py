@@ -9,7 +9,7 @@ from html import escape
 
 import httpx
 import pytest
-from conftest import DATA, serve
+from conftest import DATA, started
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from pydantic import TypeAdapter
@@ -213,10 +213,12 @@ def test_queue_is_bounded_and_says_so(bundle_folder, tmp_path):
         "service.ExaminationService.start = lambda self: None\n"
         "interface.launch()"
     )
-    with serve(bundle_folder, tmp_path, code) as url:
+    with started(bundle_folder, tmp_path, code=code) as (url, process, _):
         client = Client(url, verbose=False)
         jobs = [client.submit(handle_file(RADIOGRAPHS[0]), api_name="/examine") for _ in range(4)]
         done, _ = concurrent.futures.wait(
             [job.future for job in jobs], timeout=30, return_when=concurrent.futures.FIRST_EXCEPTION
         )
         assert any("full" in str(future.exception()) for future in done)
+        # Told to stop, it would wait for those that never end.
+        process.kill()

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from conftest import DATA, serve
+from conftest import DATA, on_disk, serve
 
 from pneumo.bundle import load_bundle
 from pneumo.examination import Examiner
@@ -373,10 +373,10 @@ def test_uploads_do_not_stay(browser, bundle_folder, tmp_path):
         upload(page, RADIOGRAPH)
         wait_for_answer(page, RADIOGRAPH.name)
         for _ in range(100):
-            if not list(tmp_path.rglob(RADIOGRAPH.name)):
+            if RADIOGRAPH.name not in {path.name for path in on_disk(tmp_path)}:
                 break
             time.sleep(0.1)
-        assert not list(tmp_path.rglob(RADIOGRAPH.name))
+        assert RADIOGRAPH.name not in {path.name for path in on_disk(tmp_path)}
         page.close()
 
 

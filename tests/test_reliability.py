@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import DATA, PAGE, ROOT, free_port, started
+from conftest import DATA, PAGE, ROOT, free_port, on_disk, started
 
 from pneumo.bundle import load_bundle
 from pneumo.errors import BundleError
@@ -62,10 +62,6 @@ def break_off(url: str) -> None:
     with socket.create_connection(("127.0.0.1", int(url.rsplit(":")[-1]))) as connection:
         connection.sendall(head.encode() + bytes(200_000))
         time.sleep(0.5)
-
-
-def on_disk(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path.name != "server.log"]
 
 
 def soon(condition) -> bool:

@@ -295,9 +295,7 @@ def test_many_at_once_are_as_one_by_one(bundle, explainers, prepared, method):
             np.testing.assert_allclose(found, explainer.evidence(name, [one], "PNEUMONIA")[0], rtol=1e-3, atol=1e-5)
 
 
-@pytest.fixture(
-    scope="module", params=[(0, HeatStatus.EMPTY), (np.nan, HeatStatus.NOT_FINITE)], ids=["zero", "NaN"]
-)
+@pytest.fixture(scope="module", params=[(0, HeatStatus.EMPTY), (np.nan, HeatStatus.NOT_FINITE)], ids=["zero", "NaN"])
 def without_evidence(bundle_folder, request):
     """Explainers by method of networks whose last weights are all the same, and what their maps then are."""
     weight, status = request.param

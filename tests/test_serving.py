@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import gradio as gr
 import httpx
 import pytest
-from conftest import DATA, ROOT, serve, started
+from conftest import DATA, ROOT, started
 
 from benchmarks.load import RIGHT, ask_at_once, radiographs, wait_until_ready
 from pneumo import Examiner, load_bundle, read_radiograph
@@ -34,9 +34,12 @@ from pneumo.ui.service import EXAMINATIONS, ExaminationService
 from pneumo.ui.tools import decoded
 
 RADIOGRAPH = DATA / "full_resolution" / "person26_virus_60.jpeg"
-NEVER_LOADED = (
-    "from pneumo.ui import service\nservice.ExaminationService.start = lambda self: None\nimport app; app.launch()"
-)
+NEVER_LOADED = """
+from pneumo.ui import interface, service
+interface.QUEUE_LENGTH = 1
+service.ExaminationService.start = lambda self: None
+import app; app.launch()
+"""
 SLOW = """
 import time
 from pneumo.examination import Examiner
@@ -53,6 +56,15 @@ import app; app.launch()
 def ready(server) -> str:
     wait_until_ready(server)
     return server
+
+
+@pytest.fixture(scope="module")
+def never_ready(bundle_folder, tmp_path_factory):
+    """A page whose networks never come; behind the first examination one may wait."""
+    with started(bundle_folder, tmp_path_factory.mktemp("never_ready"), code=NEVER_LOADED) as (url, process, _):
+        yield url
+        # Told to stop, it would wait for the examinations.
+        process.kill()
 
 
 @pytest.fixture
@@ -91,11 +103,10 @@ def test_health_names_the_networks(ready, bundle_folder):
     }
 
 
-def test_health_until_the_networks_are_ready(bundle_folder, tmp_path):
-    with serve(bundle_folder, tmp_path, NEVER_LOADED) as url:
-        answer = httpx.get(f"{url}/health")
-        assert (answer.status_code, answer.json()) == (503, {"status": "loading"})
-        assert httpx.get(url).status_code == 200
+def test_health_until_the_networks_are_ready(never_ready):
+    answer = httpx.get(f"{never_ready}/health")
+    assert (answer.status_code, answer.json()) == (503, {"status": "loading"})
+    assert httpx.get(never_ready).status_code == 200
 
 
 def test_state_of_networks_that_fail(tmp_path):
@@ -300,15 +311,13 @@ def test_eight_visitors_at_once(ready, bundle_folder):
     assert [visit.outcome for visit in ask_at_once(ready, pictures, expected)] == [RIGHT] * 8
 
 
-def test_busy_page_says_so(bundle_folder, tmp_path):
-    code = "from pneumo.ui import interface\ninterface.QUEUE_LENGTH = 1\n" + NEVER_LOADED
-    with serve(bundle_folder, tmp_path, code) as url:
-        answers = []
-        for _ in range(4):
-            answers.append(httpx.post(f"{url}/gradio_api/call/examine", json={"data": [upload(url)]}))
-            time.sleep(0.5)
-        assert [answer.status_code for answer in answers] == [200, 200, 200, 503]
-        assert answers[-1].json()["detail"] == BUSY
+def test_busy_page_says_so(never_ready):
+    answers = []
+    for _ in range(4):
+        answers.append(httpx.post(f"{never_ready}/gradio_api/call/examine", json={"data": [upload(never_ready)]}))
+        time.sleep(0.5)
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 503]
+    assert answers[-1].json()["detail"] == BUSY
 
 
 def test_graceful_end(bundle_folder, tmp_path):
