@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import socket
@@ -25,7 +26,26 @@ PAGE = "import app; app.launch()"
 """What starts the page."""
 
 
+LONG = (
+    "training/test_fit.py",
+    "test_page.py",
+    "test_teach.py",
+    "test_cluster.py",
+    "test_cli.py",
+    "training/test_devices.py",
+    "test_saliency.py",
+    "test_hub.py",
+    "test_api.py",
+    "test_serving.py",
+    "test_reliability.py",
+)
+"""The files that take longest. Workers are given whole files in order: one of these at the end would leave the other
+worker idle. The first needs no networks of the session, which the other worker makes meanwhile."""
+
+
 def pytest_collection_modifyitems(items):
+    places = {DATA.parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
     absent = pytest.mark.skip(reason="../shared is not here")
     for item in items:
         if "shared" in item.keywords and not SHARED.is_dir():
@@ -116,6 +136,27 @@ def examiner():
     from pneumo.bundle import EMBEDDED
 
     return Examiner(load_bundle(EMBEDDED))
+
+
+@pytest.fixture(scope="session")
+def loaded_once(bundle_folder):
+    """`load_bundle`, but that it reads the tiny networks once: nobody alters their files."""
+    from pneumo import load_bundle
+
+    once_each = functools.cache(load_bundle)
+
+    def load(location=None, names=None):
+        return (once_each if location == str(bundle_folder) else load_bundle)(location, names)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tiny_examiner(bundle_folder, loaded_once):
+    """The tiny networks in this process, for tests that compare with them and alter nothing."""
+    from pneumo import Examiner
+
+    return Examiner(loaded_once(str(bundle_folder)))
 
 
 @pytest.fixture(scope="session")

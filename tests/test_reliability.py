@@ -17,9 +17,7 @@ import httpx
 import pytest
 from conftest import DATA, PAGE, ROOT, free_port, on_disk, started
 
-from pneumo.bundle import load_bundle
 from pneumo.errors import BundleError
-from pneumo.examination import Examiner
 from pneumo.methods import DEFAULT_METHOD
 from pneumo.radiograph import read_radiograph
 from pneumo.ui import uploads as page_uploads
@@ -32,8 +30,8 @@ _SEALED = 'mount -o remount,ro,bind / && mount -t tmpfs -o size=8m none "$0" && 
 
 
 @pytest.fixture(scope="module")
-def expected(bundle_folder):
-    return Examiner(load_bundle(bundle_folder)).examine(read_radiograph(RADIOGRAPH), method=DEFAULT_METHOD).record()
+def expected(tiny_examiner):
+    return tiny_examiner.examine(read_radiograph(RADIOGRAPH), method=DEFAULT_METHOD).record()
 
 
 def send(url: str, content: bytes) -> httpx.Response:

@@ -25,7 +25,7 @@ import pytest
 from conftest import DATA, ROOT, started
 
 from benchmarks.load import RIGHT, ask_at_once, radiographs, wait_until_ready
-from pneumo import Examiner, load_bundle, read_radiograph
+from pneumo import read_radiograph
 from pneumo.errors import BundleError, ServerBusy
 from pneumo.ui import guard, service
 from pneumo.ui.guard import CLOSED, Guard, refuse_addresses
@@ -68,9 +68,9 @@ def never_ready(bundle_folder, tmp_path_factory):
 
 
 @pytest.fixture
-def loaded(bundle_folder):
+def loaded(bundle_folder, tiny_examiner):
     examinations = ExaminationService(str(bundle_folder))
-    examinations._examiner.set_result(Examiner(load_bundle(bundle_folder)))
+    examinations._examiner.set_result(tiny_examiner)
     return examinations
 
 
@@ -264,12 +264,12 @@ def test_base64_that_is_none(text):
     assert decoded(" aGV\nsbG8=") == decoded("data:image/png;base64,aGVsbG8=") == b"hello"
 
 
-def test_tool_by_a_real_client(ready, bundle_folder):
+def test_tool_by_a_real_client(ready, tiny_examiner):
     from mcp import ClientSession
     from mcp.client.streamable_http import streamable_http_client
 
     data = RADIOGRAPH.read_bytes()
-    expected = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(data, "radiograph"), "screening").record()
+    expected = tiny_examiner.examine(read_radiograph(data, "radiograph"), "screening").record()
 
     async def talk():
         async with (
@@ -303,10 +303,9 @@ def test_tool_by_a_real_client(ready, bundle_folder):
     assert "Unknown tool" in other.content[0].text
 
 
-def test_eight_visitors_at_once(ready, bundle_folder):
+def test_eight_visitors_at_once(ready, tiny_examiner):
     pictures = radiographs(8)
-    examiner = Examiner(load_bundle(bundle_folder))
-    expected = [examiner.examine(read_radiograph(data, "load.png")).record() for data in pictures]
+    expected = [tiny_examiner.examine(read_radiograph(data, "load.png")).record() for data in pictures]
     assert len({json.dumps(record) for record in expected}) == 8
     assert [visit.outcome for visit in ask_at_once(ready, pictures, expected)] == [RIGHT] * 8
 
@@ -344,13 +343,13 @@ def test_graceful_end(bundle_folder, tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="no curl here")
-def test_lines_of_the_manual(ready, bundle_folder, tmp_path):
+def test_lines_of_the_manual(ready, tiny_examiner, tmp_path):
     """What README tells to type, typed as it stands there but for the port."""
     shutil.copyfile(RADIOGRAPH, tmp_path / "radiograph.jpeg")
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     lines = [block for block in blocks if "curl" in block]
     assert len(lines) == 2
-    expected = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(tmp_path / "radiograph.jpeg"), "screening")
+    expected = tiny_examiner.examine(read_radiograph(tmp_path / "radiograph.jpeg"), "screening")
     for block, name in zip(lines, ("radiograph.jpeg", "radiograph"), strict=True):
         script = block.replace("http://127.0.0.1:7860", ready)
         done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
