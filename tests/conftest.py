@@ -31,13 +31,17 @@ LONG = (
     "test_page.py",
     "test_teach.py",
     "test_cluster.py",
-    "test_cli.py",
     "training/test_devices.py",
     "test_saliency.py",
     "test_hub.py",
+    "test_cli.py",
+    "training/test_training_cli.py",
+    "training/test_evaluate.py",
+    "test_systems.py",
     "test_api.py",
     "test_serving.py",
     "test_reliability.py",
+    "training/test_distillation.py",
 )
 """The files that take longest. Workers are given whole files in order: one of these at the end would leave the other
 worker idle. The first needs no networks of the session, which the other worker makes meanwhile."""
@@ -114,14 +118,24 @@ def runs(manifest, segmenter, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundle_folder(runs, manifest, masks, segmenter, tmp_path_factory) -> Path:
-    """A bundle of the tiny networks, evaluated, with its case library. Tests copy it before they alter it."""
+def bundled(runs, manifest, segmenter, tmp_path_factory) -> Path:
+    """A bundle of the tiny networks, in a folder that is made with it. Tests copy it before they alter it."""
     from training.bundling import make_bundle
+
+    def make(folder: Path) -> None:
+        make_bundle(runs, manifest, segmenter, folder / "deep" / "down")
+
+    return once(tmp_path_factory, "bundled", make) / "deep" / "down"
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(bundled, runs, manifest, masks, tmp_path_factory) -> Path:
+    """The same, evaluated, with its case library."""
     from training.cases import make_cases
     from training.evaluate import evaluate
 
     def make(folder: Path) -> None:
-        make_bundle(runs, manifest, segmenter, folder)
+        shutil.copytree(bundled, folder, dirs_exist_ok=True)
         evaluate(folder, manifest, runs=runs, masks=masks, originals=DATA / "full_resolution")
         make_cases(folder, manifest, masks)
 

@@ -24,8 +24,8 @@ from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
 
 
 @pytest.fixture(scope="module")
-def bundle(bundle_folder):
-    return load_bundle(bundle_folder)
+def bundle(tiny_examiner):
+    return tiny_examiner.bundle
 
 
 @pytest.fixture(scope="module")
