@@ -278,13 +278,17 @@ def test_pupil_without_a_teacher_is_refused(study, manifest, segmenter, tmp_path
             asked.run("cnn", "distilled", recipe, tmp_path / "run", say_nothing())
 
 
-@pytest.mark.parametrize("fields", [{"input_size": 64}, {"framing": "whole"}, {"scaling": "unit"}])
-def test_teacher_that_saw_something_else_is_refused(runs, manifest, segmenter, tmp_path, fields):
+@pytest.fixture(scope="module")
+def taught(runs, manifest, segmenter) -> Study:
     """Any network may teach here; it is asked about the pupil's views."""
-    study = Study(manifest, segmenter, runs / "cnn" / "seed-0")
+    return Study(manifest, segmenter, runs / "cnn" / "seed-0")
+
+
+@pytest.mark.parametrize("fields", [{"input_size": 64}, {"framing": "whole"}, {"scaling": "unit"}])
+def test_teacher_that_saw_something_else_is_refused(taught, tmp_path, fields):
     recipe = dataclasses.replace(SMALL, distillation=0.5, **fields)
     with pytest.raises(TrainingError, match="must see what its pupil sees"):
-        study.run("cnn", "distilled", recipe, tmp_path / "run", say_nothing())
+        taught.run("cnn", "distilled", recipe, tmp_path / "run", say_nothing())
 
 
 def test_pupil_learns_from_its_teacher(runs, manifest, segmenter, tmp_path):
