@@ -31,7 +31,7 @@ app: install
 	GRADIO_SERVER_PORT=$(PORT) .venv/bin/python app.py
 
 test: develop
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: develop
 	.venv/bin/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import socket
@@ -25,7 +26,30 @@ PAGE = "import app; app.launch()"
 """What starts the page."""
 
 
+LONG = (
+    "training/test_fit.py",
+    "test_page.py",
+    "test_teach.py",
+    "test_cluster.py",
+    "training/test_devices.py",
+    "test_saliency.py",
+    "test_hub.py",
+    "test_cli.py",
+    "training/test_training_cli.py",
+    "training/test_evaluate.py",
+    "test_systems.py",
+    "test_api.py",
+    "test_serving.py",
+    "test_reliability.py",
+    "training/test_distillation.py",
+)
+"""The files that take longest. Workers are given whole files in order: one of these at the end would leave the other
+worker idle. The first needs no networks of the session, which the other worker makes meanwhile."""
+
+
 def pytest_collection_modifyitems(items):
+    places = {DATA.parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
     absent = pytest.mark.skip(reason="../shared is not here")
     for item in items:
         if "shared" in item.keywords and not SHARED.is_dir():
@@ -94,14 +118,24 @@ def runs(manifest, segmenter, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundle_folder(runs, manifest, masks, segmenter, tmp_path_factory) -> Path:
-    """A bundle of the tiny networks, evaluated, with its case library. Tests copy it before they alter it."""
+def bundled(runs, manifest, segmenter, tmp_path_factory) -> Path:
+    """A bundle of the tiny networks, in a folder that is made with it. Tests copy it before they alter it."""
     from training.bundling import make_bundle
+
+    def make(folder: Path) -> None:
+        make_bundle(runs, manifest, segmenter, folder / "deep" / "down")
+
+    return once(tmp_path_factory, "bundled", make) / "deep" / "down"
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(bundled, runs, manifest, masks, tmp_path_factory) -> Path:
+    """The same, evaluated, with its case library."""
     from training.cases import make_cases
     from training.evaluate import evaluate
 
     def make(folder: Path) -> None:
-        make_bundle(runs, manifest, segmenter, folder)
+        shutil.copytree(bundled, folder, dirs_exist_ok=True)
         evaluate(folder, manifest, runs=runs, masks=masks, originals=DATA / "full_resolution")
         make_cases(folder, manifest, masks)
 
@@ -116,6 +150,27 @@ def examiner():
     from pneumo.bundle import EMBEDDED
 
     return Examiner(load_bundle(EMBEDDED))
+
+
+@pytest.fixture(scope="session")
+def loaded_once(bundle_folder):
+    """`load_bundle`, but that it reads the tiny networks once: nobody alters their files."""
+    from pneumo import load_bundle
+
+    once_each = functools.cache(load_bundle)
+
+    def load(location=None, names=None):
+        return (once_each if location == str(bundle_folder) else load_bundle)(location, names)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tiny_examiner(bundle_folder, loaded_once):
+    """The tiny networks in this process, for tests that compare with them and alter nothing."""
+    from pneumo import Examiner
+
+    return Examiner(loaded_once(str(bundle_folder)))
 
 
 @pytest.fixture(scope="session")
@@ -166,6 +221,12 @@ def started(
         finally:
             process.terminate()
             process.wait(timeout=60)
+
+
+def on_disk(folder: Path) -> list[Path]:
+    """The files below a page's folder, but for its log."""
+    # Unlike rglob, os.walk takes no offence at a folder that the page removes meanwhile.
+    return [Path(place, name) for place, _, names in os.walk(folder) for name in names if name != "server.log"]
 
 
 def free_port() -> int:

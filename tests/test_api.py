@@ -9,14 +9,13 @@ from html import escape
 
 import httpx
 import pytest
-from conftest import DATA, serve
+from conftest import DATA, started
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from pydantic import TypeAdapter
 
-from pneumo.bundle import OPERATING_POINTS, load_bundle
+from pneumo.bundle import OPERATING_POINTS
 from pneumo.cli import main
-from pneumo.examination import Examiner
 from pneumo.methods import DEFAULT_METHOD
 from pneumo.radiograph import read_radiograph
 from pneumo.records import ExaminationRecord
@@ -52,7 +51,8 @@ def test_endpoints_are_named_and_typed(client):
 
 
 @pytest.mark.parametrize("path", RADIOGRAPHS, ids=lambda path: path.stem)
-def test_api_and_command_line_answer_alike(client, path, bundle_folder, capsys):
+def test_api_and_command_line_answer_alike(client, path, bundle_folder, loaded_once, monkeypatch, capsys):
+    monkeypatch.setattr("pneumo.cli.load_bundle", loaded_once)
     answer = client.predict(handle_file(path), api_name="/examine")
     TypeAdapter(ExaminationRecord).validate_python(answer)
     options = ["--format", "json", "--saliency", DEFAULT_METHOD, "--bundle", str(bundle_folder)]
@@ -73,7 +73,8 @@ def test_api_and_command_line_answer_alike(client, path, bundle_folder, capsys):
     ],
     ids=str,
 )
-def test_explanation_is_chosen_as_on_the_command_line(client, bundle_folder, capsys, choices):
+def test_explanation_is_chosen_as_on_the_command_line(client, bundle_folder, loaded_once, monkeypatch, capsys, choices):
+    monkeypatch.setattr("pneumo.cli.load_bundle", loaded_once)
     path = RADIOGRAPHS[0]
     answer = client.predict(handle_file(path), api_name="/examine", **choices)
     names = {"method": "--saliency", "target": "--target", "cover": "--cover"}
@@ -99,10 +100,10 @@ def test_unknown_choice(client, choice, words):
 
 
 @pytest.mark.parametrize("point", ["balanced", "screening", "0.3", 0.3])
-def test_operating_point(client, point, bundle_folder):
+def test_operating_point(client, point, tiny_examiner):
     path = RADIOGRAPHS[0]
     number = float(point) if "3" in str(point) else point
-    expected = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(path, path.name), number).record()
+    expected = tiny_examiner.examine(read_radiograph(path, path.name), number).record()
     assert client.predict(handle_file(path), point, api_name="/examine") == expected
     assert client.predict(handle_file(path), operating_point=point, api_name="/examine") == expected
 
@@ -150,8 +151,8 @@ def test_page_and_api_answer_alike(client, path, point, browser, server):
 
 
 @pytest.mark.parametrize("path", RADIOGRAPHS, ids=lambda path: path.stem)
-def test_html_of_the_page_says_what_the_record_says(path, bundle_folder):
-    examination = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(path))
+def test_html_of_the_page_says_what_the_record_says(path, tiny_examiner):
+    examination = tiny_examiner.examine(read_radiograph(path))
     record, view = examination.record(), examination_view(examination)
     assert escape(examination.headline) in view.verdict
     for name, network in record["networks"].items():
@@ -213,10 +214,12 @@ def test_queue_is_bounded_and_says_so(bundle_folder, tmp_path):
         "service.ExaminationService.start = lambda self: None\n"
         "interface.launch()"
     )
-    with serve(bundle_folder, tmp_path, code) as url:
+    with started(bundle_folder, tmp_path, code=code) as (url, process, _):
         client = Client(url, verbose=False)
         jobs = [client.submit(handle_file(RADIOGRAPHS[0]), api_name="/examine") for _ in range(4)]
         done, _ = concurrent.futures.wait(
             [job.future for job in jobs], timeout=30, return_when=concurrent.futures.FIRST_EXCEPTION
         )
         assert any("full" in str(future.exception()) for future in done)
+        # Told to stop, it would wait for those that never end.
+        process.kill()

@@ -128,8 +128,8 @@ def test_uncertain(probability, low, high, uncertain, threshold):
 
 
 @pytest.fixture(scope="module")
-def bundle(bundle_folder):
-    return load_bundle(bundle_folder)
+def bundle(tiny_examiner):
+    return tiny_examiner.bundle
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumo.bundle import load_bundle
 from pneumo.cli import main
 from pneumo.examination import DISCLAIMER, Examiner
 from pneumo.methods import DEFAULT_METHOD
@@ -47,8 +46,9 @@ def broken(tmp_path) -> Path:
 
 
 @pytest.fixture
-def predict(bundle_folder, capsys):
+def predict(bundle_folder, loaded_once, monkeypatch, capsys):
     """Run the command in this process: its exit status, its output, and its messages."""
+    monkeypatch.setattr("pneumo.cli.load_bundle", loaded_once)
 
     def run(*arguments, bundle=bundle_folder, models="cnn") -> tuple[int, str, str]:
         location = ["--bundle", str(bundle)] if bundle else []
@@ -68,10 +68,10 @@ def rows(out: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(out, newline="")))
 
 
-def test_json_is_the_examination(predict, bundle_folder, scans):
+def test_json_is_the_examination(predict, tiny_examiner, scans):
     path = scans / "a.JPG"
     status, out, err = predict(path, "--format", "json", "--saliency", DEFAULT_METHOD, models=None)
-    expected = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(path, str(path))).record()
+    expected = tiny_examiner.examine(read_radiograph(path, str(path))).record()
     assert (status, lines(out), err) == (0, [expected], "")
     assert expected["file"] == str(path)
     assert set(expected["networks"]) == set(ARCHITECTURES)
@@ -217,12 +217,12 @@ def test_file_name_with_every_letter(predict, scans, capsys):
 
 
 @pytest.mark.parametrize("point", ["screening", "0.3"])
-def test_operating_point(predict, bundle_folder, scans, point):
+def test_operating_point(predict, tiny_examiner, scans, point):
     path = scans / "a.JPG"
     arguments = (path, "--operating-point", point)
     (answer,) = lines(predict(*arguments, "--format", "json", models=None)[1])
-    examiner = Examiner(load_bundle(bundle_folder), None)
     number = float(point) if point == "0.3" else point
+    examiner = Examiner(tiny_examiner.bundle, None)
     assert answer == examiner.examine(read_radiograph(path, str(path)), number).record()
     bundle = examiner.bundle
     points = {name: network.thresholds for name, network in bundle.networks.items()}
@@ -392,15 +392,14 @@ def test_missing_bundle(predict, scans, tmp_path):
 # The overlays
 
 
-def test_out(predict, bundle_folder, images, scans, tmp_path):
+def test_out(predict, tiny_examiner, images, scans, tmp_path):
     full = images.parent / "full_resolution" / "IM-0081-0001.jpeg"
     out = tmp_path / "new" / "heat"
     status, printed, err = predict(scans, full, "--out", out, "--format", "json", models=None)
     assert (status, err) == (0, "")
-    examiner = Examiner(load_bundle(bundle_folder))
     expected = {}
     for answer in lines(printed):
-        examination = examiner.examine(read_radiograph(answer["file"]))
+        examination = tiny_examiner.examine(read_radiograph(answer["file"]))
         for name, heatmap in examination.heatmaps.items():
             assert answer["networks"][name]["saliency"]["status"] == str(heatmap.status)
             if heatmap.status is HeatStatus.DRAWN:

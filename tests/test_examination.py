@@ -29,8 +29,8 @@ MAPS = {"drawn": [[0, 1], [2, 0]], "empty": [[0, 0], [0, 0]], "not finite": [[0,
 
 
 @pytest.fixture(scope="module")
-def bundle(bundle_folder):
-    return load_bundle(bundle_folder)
+def bundle(tiny_examiner):
+    return tiny_examiner.bundle
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import DATA, PAGE, ROOT, free_port, started
+from conftest import DATA, PAGE, ROOT, free_port, on_disk, started
 
-from pneumo.bundle import load_bundle
 from pneumo.errors import BundleError
-from pneumo.examination import Examiner
 from pneumo.methods import DEFAULT_METHOD
 from pneumo.radiograph import read_radiograph
 from pneumo.ui import uploads as page_uploads
@@ -32,8 +30,8 @@ _SEALED = 'mount -o remount,ro,bind / && mount -t tmpfs -o size=8m none "$0" && 
 
 
 @pytest.fixture(scope="module")
-def expected(bundle_folder):
-    return Examiner(load_bundle(bundle_folder)).examine(read_radiograph(RADIOGRAPH), method=DEFAULT_METHOD).record()
+def expected(tiny_examiner):
+    return tiny_examiner.examine(read_radiograph(RADIOGRAPH), method=DEFAULT_METHOD).record()
 
 
 def send(url: str, content: bytes) -> httpx.Response:
@@ -62,10 +60,6 @@ def break_off(url: str) -> None:
     with socket.create_connection(("127.0.0.1", int(url.rsplit(":")[-1]))) as connection:
         connection.sendall(head.encode() + bytes(200_000))
         time.sleep(0.5)
-
-
-def on_disk(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path.name != "server.log"]
 
 
 def soon(condition) -> bool:

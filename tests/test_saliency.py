@@ -24,8 +24,8 @@ from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
 
 
 @pytest.fixture(scope="module")
-def bundle(bundle_folder):
-    return load_bundle(bundle_folder)
+def bundle(tiny_examiner):
+    return tiny_examiner.bundle
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,8 @@ def integrated_gradients(network, prepared, sign, nodes=16):
     """What the positive and the negative part together must add up to is tested apart."""
     (image,) = seen(network, prepared)
     places, weights = scipy.special.roots_legendre(nodes)
-    gradients = [input_gradient(network.model, image[np.newaxis] * np.float32((place + 1) / 2))[0] for place in places]
+    steps = ((places + 1) / 2).astype(np.float32)
+    gradients = input_gradient(network.model, steps[:, np.newaxis, np.newaxis, np.newaxis] * image)
     signed = (sign * image * np.average(gradients, axis=0, weights=weights))[..., 0]
     return summed(signed, network.input_size // 8)
 
@@ -295,16 +296,22 @@ def test_many_at_once_are_as_one_by_one(bundle, explainers, prepared, method):
             np.testing.assert_allclose(found, explainer.evidence(name, [one], "PNEUMONIA")[0], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("weight", "status"), [(0, HeatStatus.EMPTY), (np.nan, HeatStatus.NOT_FINITE)], ids=["zero", "NaN"]
-)
+@pytest.fixture(scope="module", params=[(0, HeatStatus.EMPTY), (np.nan, HeatStatus.NOT_FINITE)], ids=["zero", "NaN"])
+def without_evidence(bundle_folder, request):
+    """Explainers by method of networks whose last weights are all the same, and what their maps then are."""
+    weight, status = request.param
+    altered = load_bundle(bundle_folder)
+    for network in altered.networks.values():
+        kernel = network.model.get_layer("probability").kernel
+        kernel.assign(np.full(kernel.shape, weight))
+    return functools.cache(functools.partial(Explainer, altered)), status
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_network_without_evidence(bundle_folder, prepared, name, method, weight, status):
-    altered = load_bundle(bundle_folder, (name,))
-    kernel = altered.networks[name].model.get_layer("probability").kernel
-    kernel.assign(np.full(kernel.shape, weight))
-    explainer = Explainer(altered, method)
+def test_network_without_evidence(without_evidence, prepared, name, method):
+    explainers, status = without_evidence
+    explainer = explainers(method)
     assert [explainer.explain(name, prepared, target).status for target in CLASS_NAMES] == [status, status]
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pneumo.bundle import load_bundle
 from pneumo.examination import Examiner
 from pneumo.radiograph import read_radiograph
 from pneumo.saliency import Explainer, HeatStatus
@@ -13,8 +12,8 @@ from pneumo.zoo import ARCHITECTURES
 
 
 @pytest.fixture(scope="module")
-def bundle(bundle_folder):
-    return load_bundle(bundle_folder)
+def bundle(tiny_examiner):
+    return tiny_examiner.bundle
 
 
 @pytest.fixture(scope="module")

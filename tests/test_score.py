@@ -20,21 +20,14 @@ from conftest import ROOT
 
 from pneumo import progress
 from pneumo import score as scoring
-from pneumo.bundle import EMBEDDED, load_bundle
 from pneumo.cli import main
 from pneumo.errors import SourceError
-from pneumo.examination import Examiner
 from pneumo.progress import Progress, duration
 from pneumo.radiograph import read_radiograph
 from pneumo.score import columns, score
 from pneumo.supply import open_supply
 
 BAD = {"NORMAL/cut.jpeg": "truncated or damaged", "NORMAL/empty.png": "is empty", "words.jpg": "a text file"}
-
-
-@pytest.fixture(scope="module")
-def examiner() -> Examiner:
-    return Examiner(load_bundle(EMBEDDED))
 
 
 @pytest.fixture(autouse=True)

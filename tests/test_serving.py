@@ -22,10 +22,10 @@ from urllib.parse import urlsplit
 import gradio as gr
 import httpx
 import pytest
-from conftest import DATA, ROOT, serve, started
+from conftest import DATA, ROOT, started
 
 from benchmarks.load import RIGHT, ask_at_once, radiographs, wait_until_ready
-from pneumo import Examiner, load_bundle, read_radiograph
+from pneumo import read_radiograph
 from pneumo.errors import BundleError, ServerBusy
 from pneumo.ui import guard, service
 from pneumo.ui.guard import CLOSED, Guard, refuse_addresses
@@ -34,9 +34,12 @@ from pneumo.ui.service import EXAMINATIONS, ExaminationService
 from pneumo.ui.tools import decoded
 
 RADIOGRAPH = DATA / "full_resolution" / "person26_virus_60.jpeg"
-NEVER_LOADED = (
-    "from pneumo.ui import service\nservice.ExaminationService.start = lambda self: None\nimport app; app.launch()"
-)
+NEVER_LOADED = """
+from pneumo.ui import interface, service
+interface.QUEUE_LENGTH = 1
+service.ExaminationService.start = lambda self: None
+import app; app.launch()
+"""
 SLOW = """
 import time
 from pneumo.examination import Examiner
@@ -55,10 +58,19 @@ def ready(server) -> str:
     return server
 
 
+@pytest.fixture(scope="module")
+def never_ready(bundle_folder, tmp_path_factory):
+    """A page whose networks never come; behind the first examination one may wait."""
+    with started(bundle_folder, tmp_path_factory.mktemp("never_ready"), code=NEVER_LOADED) as (url, process, _):
+        yield url
+        # Told to stop, it would wait for the examinations.
+        process.kill()
+
+
 @pytest.fixture
-def loaded(bundle_folder):
+def loaded(bundle_folder, tiny_examiner):
     examinations = ExaminationService(str(bundle_folder))
-    examinations._examiner.set_result(Examiner(load_bundle(bundle_folder)))
+    examinations._examiner.set_result(tiny_examiner)
     return examinations
 
 
@@ -91,11 +103,10 @@ def test_health_names_the_networks(ready, bundle_folder):
     }
 
 
-def test_health_until_the_networks_are_ready(bundle_folder, tmp_path):
-    with serve(bundle_folder, tmp_path, NEVER_LOADED) as url:
-        answer = httpx.get(f"{url}/health")
-        assert (answer.status_code, answer.json()) == (503, {"status": "loading"})
-        assert httpx.get(url).status_code == 200
+def test_health_until_the_networks_are_ready(never_ready):
+    answer = httpx.get(f"{never_ready}/health")
+    assert (answer.status_code, answer.json()) == (503, {"status": "loading"})
+    assert httpx.get(never_ready).status_code == 200
 
 
 def test_state_of_networks_that_fail(tmp_path):
@@ -253,12 +264,12 @@ def test_base64_that_is_none(text):
     assert decoded(" aGV\nsbG8=") == decoded("data:image/png;base64,aGVsbG8=") == b"hello"
 
 
-def test_tool_by_a_real_client(ready, bundle_folder):
+def test_tool_by_a_real_client(ready, tiny_examiner):
     from mcp import ClientSession
     from mcp.client.streamable_http import streamable_http_client
 
     data = RADIOGRAPH.read_bytes()
-    expected = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(data, "radiograph"), "screening").record()
+    expected = tiny_examiner.examine(read_radiograph(data, "radiograph"), "screening").record()
 
     async def talk():
         async with (
@@ -292,23 +303,20 @@ def test_tool_by_a_real_client(ready, bundle_folder):
     assert "Unknown tool" in other.content[0].text
 
 
-def test_eight_visitors_at_once(ready, bundle_folder):
+def test_eight_visitors_at_once(ready, tiny_examiner):
     pictures = radiographs(8)
-    examiner = Examiner(load_bundle(bundle_folder))
-    expected = [examiner.examine(read_radiograph(data, "load.png")).record() for data in pictures]
+    expected = [tiny_examiner.examine(read_radiograph(data, "load.png")).record() for data in pictures]
     assert len({json.dumps(record) for record in expected}) == 8
     assert [visit.outcome for visit in ask_at_once(ready, pictures, expected)] == [RIGHT] * 8
 
 
-def test_busy_page_says_so(bundle_folder, tmp_path):
-    code = "from pneumo.ui import interface\ninterface.QUEUE_LENGTH = 1\n" + NEVER_LOADED
-    with serve(bundle_folder, tmp_path, code) as url:
-        answers = []
-        for _ in range(4):
-            answers.append(httpx.post(f"{url}/gradio_api/call/examine", json={"data": [upload(url)]}))
-            time.sleep(0.5)
-        assert [answer.status_code for answer in answers] == [200, 200, 200, 503]
-        assert answers[-1].json()["detail"] == BUSY
+def test_busy_page_says_so(never_ready):
+    answers = []
+    for _ in range(4):
+        answers.append(httpx.post(f"{never_ready}/gradio_api/call/examine", json={"data": [upload(never_ready)]}))
+        time.sleep(0.5)
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 503]
+    assert answers[-1].json()["detail"] == BUSY
 
 
 def test_graceful_end(bundle_folder, tmp_path):
@@ -335,13 +343,13 @@ def test_graceful_end(bundle_folder, tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="no curl here")
-def test_lines_of_the_manual(ready, bundle_folder, tmp_path):
+def test_lines_of_the_manual(ready, tiny_examiner, tmp_path):
     """What README tells to type, typed as it stands there but for the port."""
     shutil.copyfile(RADIOGRAPH, tmp_path / "radiograph.jpeg")
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     lines = [block for block in blocks if "curl" in block]
     assert len(lines) == 2
-    expected = Examiner(load_bundle(bundle_folder)).examine(read_radiograph(tmp_path / "radiograph.jpeg"), "screening")
+    expected = tiny_examiner.examine(read_radiograph(tmp_path / "radiograph.jpeg"), "screening")
     for block, name in zip(lines, ("radiograph.jpeg", "radiograph"), strict=True):
         script = block.replace("http://127.0.0.1:7860", ready)
         done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)

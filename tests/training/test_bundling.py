@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pneumo.backend import load_tensorflow
-from pneumo.bundle import MANIFEST, OPERATING_POINTS, SEGMENTER, SEGMENTER_RECORD, load_bundle
+from pneumo.bundle import MANIFEST, OPERATING_POINTS, SEGMENTER, SEGMENTER_RECORD, Bundle, load_bundle
 from pneumo.classifier import calibrate
 from pneumo.framing import Prepared
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, build
@@ -31,14 +31,6 @@ from training import bundling  # noqa: E402
 from training.bundling import HEAT_PERCENTILE, make_bundle, run_folders  # noqa: E402
 from training.fit import KEPT  # noqa: E402
 from training.runs import HELD_OUT, RUN  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def bundled(runs, manifest, segmenter, tmp_path_factory) -> Path:
-    """A bundle that is not evaluated."""
-    folder = tmp_path_factory.mktemp("bundled") / "deep" / "down"
-    make_bundle(runs, manifest, segmenter, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -219,15 +211,25 @@ def test_each_set_of_held_out_images_is_measured(content, runs, manifest, split)
         assert content["networks"][name][split].keys() >= {"auc", "sensitivity", "specificity", "ece"}
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_heat_is_drawn_at_full_strength_where_one_map_in_ten_is_hotter(bundled, content, manifest, method):
+@pytest.fixture(scope="module")
+def shown(bundled, manifest) -> tuple[Bundle, list[tuple[str, Prepared]]]:
+    """A bundle, and each held-out image, as the program prepares it one at a time, with its label."""
     bundle = load_bundle(bundled, ("cnn",))
     dataset, source = open_dataset(manifest)
+    images = dataset.held_out()
+    return bundle, [
+        (image.label, Prepared(raster, image.aspect, bundle.segmenter.find(raster)))
+        for image, raster in zip(images, load_rasters(source, images)[0], strict=True)
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_heat_is_drawn_at_full_strength_where_one_map_in_ten_is_hotter(shown, content, method):
+    bundle, radiographs = shown
     explainer = Explainer(bundle, method)
     peaks: dict[str, list[float]] = {label: [] for label in CLASS_NAMES}
-    for image, raster in zip(dataset.held_out(), load_rasters(source, dataset.held_out())[0], strict=True):
-        prepared = Prepared(raster, image.aspect, bundle.segmenter.find(raster))
-        peaks[image.label].append(float(explainer.explain("cnn", prepared, image.label).values.max()))
+    for label, prepared in radiographs:
+        peaks[label].append(float(explainer.explain("cnn", prepared, label).values.max()))
     found = content["networks"]["cnn"]["saliency"][method]
     hot = {label: [peak for peak in values if peak > 0] for label, values in peaks.items()}
     for label in CLASS_NAMES:

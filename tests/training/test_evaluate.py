@@ -64,8 +64,8 @@ def rows(bundle_folder) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def bundle(bundle_folder) -> Bundle:
-    return load_bundle(bundle_folder)
+def bundle(tiny_examiner) -> Bundle:
+    return tiny_examiner.bundle
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pneumo.backend import load_tensorflow
-from pneumo.bundle import OPERATING_POINTS, Bundle, load_bundle
+from pneumo.bundle import OPERATING_POINTS, Bundle
 from pneumo.cases import CASES, CaseLibrary
 from pneumo.classifier import Classifier
 from pneumo.cover import fill
@@ -69,8 +69,8 @@ def tested(manifest) -> list[Image]:
 
 
 @pytest.fixture(scope="module")
-def bundle(bundle_folder) -> Bundle:
-    return load_bundle(bundle_folder)
+def bundle(tiny_examiner) -> Bundle:
+    return tiny_examiner.bundle
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -104,26 +106,42 @@ def test_every_alteration_is_answered_for_every_held_out_image(runs, manifest):
             assert ((values >= 0) & (values <= 1)).all()
 
 
-@pytest.mark.parametrize("title", ["clean", "gamma 0.6", "mirrored", "rotation 5 degrees", *SHORTCUTS])
-@pytest.mark.parametrize("network", ARCHITECTURES)
-def test_answers_are_those_that_the_program_would_give(runs, manifest, segmenter, network, title):
-    """The kept weights, asked one radiograph at a time: under stress the lungs are found anew, else in the original."""
-    folder = runs / network / "seed-0"
+@pytest.fixture(scope="module")
+def seen(manifest, segmenter) -> Callable[[str], list[np.ndarray]]:
+    """What a network of `runs` sees of each held-out image under an alteration, one radiograph at a time.
+
+    Under stress the lungs are found anew, else in the original.
+    """
     dataset, source = open_dataset(manifest)
     finder = Segmenter(load_segmenter(segmenter))
+    images = dataset.held_out()
+    rasters = load_rasters(source, images)[0]
+    found = [finder.find(raster) for raster in rasters]
+
+    @functools.cache
+    def inputs(title: str) -> list[np.ndarray]:
+        result = []
+        for image, raster, lungs in zip(images, rasters, found, strict=True):
+            if title in STRESSES:
+                raster = to_raster(STRESSES[title](raster))
+                lungs = finder.find(raster)
+            elif title in SHORTCUTS:
+                raster = SHORTCUTS[title](raster, lungs.mask)
+            result.append(Prepared(raster, image.aspect, lungs).inputs(SMALL.framing, SMALL.scaling, SMALL.input_size))
+        return result
+
+    return inputs
+
+
+@pytest.mark.parametrize("title", ["clean", "gamma 0.6", "mirrored", "rotation 5 degrees", *SHORTCUTS])
+@pytest.mark.parametrize("network", ARCHITECTURES)
+def test_answers_are_those_that_the_program_would_give(runs, seen, network, title):
+    """The kept weights, asked one radiograph at a time."""
+    folder = runs / network / "seed-0"
     model = build(network, SMALL.input_size, SMALL.filters)
     model.load_weights(folder / KEPT)
-    found = answers_of(folder)[title]
-    images = dataset.held_out()
-    for index, raster in enumerate(load_rasters(source, images)[0]):
-        lungs = finder.find(raster)
-        if title in STRESSES:
-            raster = to_raster(STRESSES[title](raster))
-            lungs = finder.find(raster)
-        elif title in SHORTCUTS:
-            raster = SHORTCUTS[title](raster, lungs.mask)
-        inputs = Prepared(raster, images[index].aspect, lungs).inputs(SMALL.framing, SMALL.scaling, SMALL.input_size)
-        assert float(model(inputs)[0, 0]) == pytest.approx(found[index], abs=0.01)
+    for inputs, answer in zip(seen(title), answers_of(folder)[title], strict=True):
+        assert float(model(inputs)[0, 0]) == pytest.approx(answer, abs=0.01)
 
 
 def test_without_lungs_there_are_no_shortcuts(manifest, tmp_path):
@@ -260,13 +278,17 @@ def test_pupil_without_a_teacher_is_refused(study, manifest, segmenter, tmp_path
             asked.run("cnn", "distilled", recipe, tmp_path / "run", say_nothing())
 
 
-@pytest.mark.parametrize("fields", [{"input_size": 64}, {"framing": "whole"}, {"scaling": "unit"}])
-def test_teacher_that_saw_something_else_is_refused(runs, manifest, segmenter, tmp_path, fields):
+@pytest.fixture(scope="module")
+def taught(runs, manifest, segmenter) -> Study:
     """Any network may teach here; it is asked about the pupil's views."""
-    study = Study(manifest, segmenter, runs / "cnn" / "seed-0")
+    return Study(manifest, segmenter, runs / "cnn" / "seed-0")
+
+
+@pytest.mark.parametrize("fields", [{"input_size": 64}, {"framing": "whole"}, {"scaling": "unit"}])
+def test_teacher_that_saw_something_else_is_refused(taught, tmp_path, fields):
     recipe = dataclasses.replace(SMALL, distillation=0.5, **fields)
     with pytest.raises(TrainingError, match="must see what its pupil sees"):
-        study.run("cnn", "distilled", recipe, tmp_path / "run", say_nothing())
+        taught.run("cnn", "distilled", recipe, tmp_path / "run", say_nothing())
 
 
 def test_pupil_learns_from_its_teacher(runs, manifest, segmenter, tmp_path):

@@ -7,8 +7,6 @@ import shutil
 import pytest
 from conftest import ROOT
 
-from pneumo.bundle import load_bundle
-from pneumo.examination import Examiner
 from pneumo.radiograph import read_radiograph
 from pneumo.ui.examples import FOLDER
 from training.cli import main
@@ -26,29 +24,24 @@ def shown(bundle_folder, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def examiner(bundle_folder):
-    return Examiner(load_bundle(bundle_folder))
-
-
-def test_captions_count_the_networks_that_are_wrong(shown, examiner):
+def test_captions_count_the_networks_that_are_wrong(shown, tiny_examiner):
     before = json.loads((FOLDER / "examples.json").read_text())
     after = json.loads((shown / "examples" / "examples.json").read_text())
     assert [(row["file"], row["label"]) for row in after] == [(row["file"], row["label"]) for row in before]
     for row in after:
-        answers = examiner.examine(read_radiograph(FOLDER / row["file"])).predictions.values()
+        answers = tiny_examiner.examine(read_radiograph(FOLDER / row["file"])).predictions.values()
         truth = row["label"].split(",")[0]
         assert row["wrong"] == sum(answer.decision.lower() != truth for answer in answers)
         fault = "missed by" if truth == "pneumonia" else "false alarm of"
         assert (fault in row["caption"]) == (row["wrong"] > 0)
 
 
-def test_answer_is_the_program_s_and_nothing_else_changes(shown, examiner):
+def test_answer_is_the_program_s_and_nothing_else_changes(shown, tiny_examiner):
     before, after = ((folder / "README.md").read_text() for folder in (ROOT, shown))
     block = re.compile(r"```json\n(.*?)```", re.DOTALL)
     assert (
         json.loads(block.search(after)[1])
-        == examiner.examine(read_radiograph(FOLDER / "person8_virus_27.jpeg")).record()
+        == tiny_examiner.examine(read_radiograph(FOLDER / "person8_virus_27.jpeg")).record()
     )
     assert block.sub("", after) == block.sub("", before)
 
