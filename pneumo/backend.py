@@ -32,7 +32,7 @@ _preloading: list[threading.Thread] = []
 
 
 def preload_tensorflow() -> None:
-    """Begin to load TensorFlow's own library, half a second's work of another core, while Python imports other things."""
+    """Begin to load TensorFlow's own library, half a second of another core's, while Python imports other things."""
     # No daemon: a program that ends meanwhile waits for it, and is not torn down under it.
     thread = threading.Thread(target=_preload, name="preload-tensorflow")
     _preloading.append(thread)

@@ -281,7 +281,7 @@ def _long_short_term_memory(layer: keras.layers.LSTM, values):
 
 
 def _given(layer: keras.layers.RNN, values) -> list:
-    """What each row alone gives a recurrent layer's cell; all rows in one product, for which its kernel is read once."""
+    """What each row alone gives a recurrent layer's cell, all in one product, for which its kernel is read once."""
     import tensorflow as tf
 
     _, rows, width = values.shape
