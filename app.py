@@ -3,7 +3,7 @@
 import sys
 import tempfile
 
-from pneumo.backend import uncollected
+from pneumo.backend import preload_tensorflow, uncollected
 
 try:
     # Gradio asks for it as it is imported.
@@ -14,6 +14,7 @@ except FileNotFoundError as error:
         "Name one: TMPDIR=/path make app"
     )
 
+preload_tensorflow()
 with uncollected():
     from pneumo.ui.interface import launch
 

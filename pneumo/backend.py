@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import importlib.util
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 # TensorFlow prints these before any of its log settings apply (tensorflow/tensorflow#79029).
 _NOISE = (b"All log messages before absl::InitializeLog", b"oneDNN custom operations are on")
@@ -20,6 +26,31 @@ for line in sys.stdin.buffer:
         sys.stderr.buffer.write(line)
         sys.stderr.buffer.flush()
 """
+
+
+_preloading: list[threading.Thread] = []
+
+
+def preload_tensorflow() -> None:
+    """Begin to load TensorFlow's own library, half a second of another core's, while Python imports other things."""
+    # No daemon: a program that ends meanwhile waits for it, and is not torn down under it.
+    thread = threading.Thread(target=_preload, name="preload-tensorflow")
+    _preloading.append(thread)
+    thread.start()
+
+
+def _preload() -> None:
+    found = importlib.util.find_spec("tensorflow")
+    library = Path(found.origin).with_name("libtensorflow_cc.so.2") if found and found.origin else None
+    if library and library.exists():
+        _quiet()
+        with _without_noise():
+            # By the C function itself: Python's import would hold all other threads up meanwhile.
+            ctypes.CDLL(None).dlopen(os.fsencode(library), os.RTLD_NOW)
+
+
+def _quiet() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def load_tensorflow() -> None:
@@ -35,7 +66,9 @@ def load_tensorflow() -> None:
         return
     # Gradio asks matplotlib for its backend, where it is installed, which otherwise looks for a screen.
     os.environ.setdefault("MPLBACKEND", "agg")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _quiet()
+    while _preloading:
+        _preloading.pop().join()
     with _without_noise(), uncollected(), without(_UNUSED):
         import keras  # noqa: F401
         import tensorflow as tf
@@ -68,6 +101,17 @@ def without(names: Iterable[str]) -> Iterator[None]:
     finally:
         for name in hidden:
             sys.modules.pop(name, None)
+
+
+@contextmanager
+def replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    """Let a module have another value of a name meanwhile."""
+    saved = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, saved)
 
 
 @contextmanager

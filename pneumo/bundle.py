@@ -20,6 +20,7 @@ from pneumo.framing import FRAMINGS, SCALINGS, Prepared, needs_lungs, to_raster
 from pneumo.gate import Gate
 from pneumo.lungs import Lungs, Segmenter, lungs_of
 from pneumo.radiograph import Radiograph
+from pneumo.weights import load_weights
 from pneumo.zoo import CLASS_NAMES, build, build_segmenter
 
 if TYPE_CHECKING:
@@ -355,7 +356,7 @@ def _damaged(files: BundleFiles, error: Exception) -> BundleError:
 
 def _load_weights(files: BundleFiles, entry: dict[str, Any], model: keras.Model) -> None:
     try:
-        model.load_weights(verified_path(files, entry))
+        load_weights(model, verified_path(files, entry))
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise BundleError(
             f"The weights must fit the architecture {model.name}; {entry['file']} of {files.location} does not. "

@@ -28,7 +28,6 @@ from pneumo.report import probability
 from pneumo.saliency import HeatStatus
 from pneumo.schema import examination_schema
 from pneumo.score import Engine, score
-from pneumo.secondary_capture import secondary_capture
 from pneumo.zoo import architecture
 
 CALIBRATED = (
@@ -269,6 +268,9 @@ class _Pictures:
                 try:
                     target.write_bytes(encode_png(overlay(examination.radiograph, heatmap)))
                     if examination.radiograph.header:
+                        # Imported only now: it imports pydicom.
+                        from pneumo.secondary_capture import secondary_capture
+
                         target.with_suffix(".dcm").write_bytes(secondary_capture(examination, name))
                 except OSError as error:
                     raise PneumoError(

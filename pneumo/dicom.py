@@ -23,10 +23,8 @@ from pydicom.pixels import pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from pneumo import codecs
-from pneumo.dicom_header import Header, read_header
+from pneumo.dicom_header import START, DicomFault, Header, read_header
 
-SUFFIXES = (".dcm", ".dicom", ".dic")
-"""Usual file name endings; many DICOM files have none: see `is_dicom`."""
 MAX_INFLATED = 128 * 2**20
 """Largest content of a deflated file, in bytes."""
 TAGS = (
@@ -73,19 +71,8 @@ BLANK_WINDOW = (
 _MAX_READS = 200_000
 _PIECE = 2**14
 _MAX_STRETCH = 4
-_PREAMBLE = 128
-_MAGIC = b"DICM"
 # pydicom logs values that break a rule, whatever they are.
 logging.getLogger("pydicom").disabled = True
-
-
-class DicomFault(ValueError):
-    """Raised when a DICOM file cannot be read; its text is a predicate, and what to do: "is ... Do ..."."""
-
-
-def is_dicom(start: bytes) -> bool:
-    """Whether a file that starts with these bytes, at least 132, is DICOM."""
-    return start[_PREAMBLE : _PREAMBLE + len(_MAGIC)] == _MAGIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +128,7 @@ def open_dicom(data: bytes) -> DicomImage:
     Parameters
     ----------
     data : bytes
-        Of which `is_dicom` is true.
+        Of which `pneumo.dicom_header.is_dicom` is true.
 
     Raises
     ------
@@ -185,7 +172,7 @@ def _damaged() -> DicomFault:
 def _check_inflated(data: bytes) -> None:
     """Refuse a deflated file whose content is too large before pydicom inflates all of it."""
     source = _Bounded(data)
-    source.seek(_PREAMBLE + len(_MAGIC))
+    source.seek(START)
     meta = read_dataset(source, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return

@@ -1,11 +1,21 @@
-"""What a DICOM header says of a radiograph, in words of closed lists: nothing that was typed into it gets through."""
+"""What a DICOM header says of a radiograph, in words of closed lists: nothing that was typed into it gets through.
+
+How DICOM is known is here too, and not in `pneumo.dicom`: that imports pydicom, which only a DICOM file needs.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pydicom.dataset import Dataset
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
+SUFFIXES = (".dcm", ".dicom", ".dic")
+"""Usual file name endings; many DICOM files have none: see `is_dicom`."""
+_PREAMBLE, _MAGIC = 128, b"DICM"
+START = _PREAMBLE + len(_MAGIC)
+"""Bytes before the first element of a file, by which `is_dicom` knows it."""
 TRAINED_AGE = "1 to 5 years"
 """The age, of `AGES`, of the training population."""
 AGES = ((1, "under 1 year"), (6, TRAINED_AGE), (18, "6 to 17 years"), (999, "18 years or more"))
@@ -114,6 +124,15 @@ VIEWS = {
 _MEANINGS = ("decubitus", "oblique", "lateral")
 _UNNAMED = "a part of the body other than the chest"
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
+
+
+class DicomFault(ValueError):
+    """Raised when a DICOM file cannot be read; its text is a predicate, and what to do: "is ... Do ..."."""
+
+
+def is_dicom(start: bytes) -> bool:
+    """Whether a file that starts with these bytes, at least `START`, is DICOM."""
+    return start[_PREAMBLE:START] == _MAGIC
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pneumo.framing import RASTER
-from pneumo.lungs import ZONES, Lungs
+from pneumo.lungs import ZONES, Lungs, share
 from pneumo.report import percent
 from pneumo.saliency import Heatmap, HeatStatus
 
@@ -85,7 +85,7 @@ def evidence_of(heatmap: Heatmap, lungs: Lungs | None) -> Evidence | None:
     row, column = divmod(int(heat.argmax()), RASTER)
     return Evidence(
         share_in_lungs=float(shares.sum()),
-        chance=float(lungs.mask[heatmap.box.clipped(RASTER, RASTER)].mean()),
+        chance=share(lungs.mask[heatmap.box.clipped(RASTER, RASTER)]),
         zones=dict(zip(ZONES, shares.tolist(), strict=True)),
         peak=((column + 0.5) / RASTER, (row + 0.5) / RASTER),
         peak_zone=next((name for name, zone in lungs.zones().items() if zone[row, column]), ""),

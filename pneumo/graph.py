@@ -94,9 +94,8 @@ def _compile(models: Sequence[keras.Model], layers: Sequence[str | None]):
     def compute(inputs):
         outputs, signed, last = [], [], []
         for run, values in zip(passes, inputs, strict=True):
-            with tf.GradientTape() as tape:
-                tape.watch(values)
-                (final, *features), logit = run(values)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                (final, *features), logit = run(values, tape.watch)
             last.append(final)
             for found, gradient in zip(features, tape.gradient(logit, features), strict=True):
                 signed.append(tf.reduce_sum(found * gradient, axis=-1))

@@ -73,7 +73,7 @@ class Lungs:
     @property
     def share(self) -> float:
         """Area of both lungs as a share of the radiograph, 0 to 1."""
-        return float(self.mask.mean())
+        return share(self.mask)
 
     def zones(self) -> dict[str, np.ndarray]:
         """The six zones by name: each lung's height, cut in three equal parts.
@@ -107,6 +107,11 @@ class Lungs:
         return result
 
 
+def share(mask: np.ndarray) -> float:
+    """How much of a mask, bool, is set, 0 to 1; its mean, which NumPy takes several times as long for."""
+    return np.count_nonzero(mask) / mask.size
+
+
 def lungs_of(mask: np.ndarray) -> Lungs:
     """Tell the two lungs of a mask apart.
 
@@ -134,7 +139,7 @@ def lungs_of(mask: np.ndarray) -> Lungs:
     else:
         first, second = sorted(sorted(large, key=lambda number: -areas[number])[:2], key=lambda n: centres[n][0])
         right, left = _filled(parts == first), _filled(parts == second)
-    smaller, larger = sorted((float(right.mean()), float(left.mean())))
+    smaller, larger = sorted((share(right), share(left)))
     if smaller < _LEAST_AREA:
         return Lungs(nothing, nothing, "Only one lung was found.")
     if larger > _LARGEST_RATIO * smaller:

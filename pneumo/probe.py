@@ -1,7 +1,8 @@
 """What is asked of one network: its logit, its feature maps and its gradients, each compiled once.
 
 A network whose layers follow one another is run faster than Keras runs it, with the same results but for rounding in
-the last digits: recurrences are unrolled, and pooling comes before a normalisation that keeps the order of values.
+the last digits: recurrences are unrolled, and pooling comes before a normalisation that keeps the order of values. Few
+operations are also compiled in less time: a layer of a known kind is one or two, and not all that Keras makes of it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ _BATCH = 64
 
 
 def probe(model: keras.Model, layers: Sequence[str]) -> Callable:
-    """A function from inputs to the outputs of some layers, by name, "" for what the last takes, and the logit."""
+    """A function from inputs to the outputs of some layers, by name, "" for what the last takes, and the logit.
+
+    It also takes what is to be called with each of those outputs, or with the inputs, before they are used: `watch` of
+    a gradient tape.
+    """
     return _chain(model, layers) if _is_chain(model) else _taps(model, layers)
 
 
@@ -57,7 +62,7 @@ def compile_folded(model: keras.Model):
         if norm and taken[id(layer.output)] == 1 and _is_linear_convolution(layer):
             steps |= {layer: _folded(layer, norm), norm: tf.identity}
         elif layer not in steps:
-            steps[layer] = partial(layer, training=False)
+            steps[layer] = _step(layer)
 
     def run(inputs):
         found = {id(model.inputs[0]): inputs}
@@ -87,7 +92,7 @@ def compile_input_gradient(model: keras.Model) -> Callable[[np.ndarray], np.ndar
 
     @tf.function(input_signature=[signature(model)], autograph=False)
     def gradient(inputs):
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(inputs)
             _, logit = run(inputs)
         return tape.gradient(logit, inputs)
@@ -103,9 +108,8 @@ def compile_features(model: keras.Model, *layers: str) -> Callable[[np.ndarray],
 
     @tf.function(input_signature=[signature(model)], autograph=False)
     def compute(inputs):
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            features, logit = run(inputs)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            features, logit = run(inputs, tape.watch)
         return features, tape.gradient(logit, features)
 
     def features_of(inputs: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -126,7 +130,9 @@ def _taps(model: keras.Model, layers: Sequence[str]) -> Callable:
     last = model.layers[-1]
     taps = keras.Model(model.inputs, {name: model.get_layer(name).output for name in layers if name} | {"": last.input})
 
-    def run(inputs):
+    def run(inputs, watch=None):
+        if watch:
+            watch(inputs)
         found = taps(inputs, training=False)
         return [found[name] for name in layers], (tf.matmul(found[""], last.kernel.value) + last.bias.value)[:, 0]
 
@@ -140,7 +146,6 @@ def _is_chain(model: keras.Model) -> bool:
 
 def _chain(model: keras.Model, layers: Sequence[str]) -> Callable:
     import keras
-    import tensorflow as tf
 
     *hidden, last = (item for item in model.layers[1:] if not isinstance(item, keras.layers.Dropout))
     for place, (first, second) in enumerate(list(pairwise(hidden))):
@@ -150,24 +155,60 @@ def _chain(model: keras.Model, layers: Sequence[str]) -> Callable:
         # a quarter to normalise.
         if pools and not asked and _is_affine(first) and np.min(first.gamma) > 0:
             hidden[place : place + 2] = second, first
+    steps = [(item.name, _step(item)) for item in hidden]
 
-    affine = {item: _affine(item) for item in hidden if _is_affine(item)}
-
-    def run(values):
+    def run(values, watch=None):
         found = {model.layers[0].name: values}
-        for item in hidden:
-            if isinstance(item, keras.layers.RNN) and not item.go_backwards:
-                values = _unrolled(item, values)
-            elif item in affine:
-                scale, shift = affine[item]
-                values = values * scale + shift
-            else:
-                values = item(values, training=False)
-            found[item.name] = values
+        for name, step in steps:
+            values = step(values)
+            found[name] = values
+            if watch and name in layers:
+                watch(values)
         found[""] = values
-        return [found[name] for name in layers], (tf.matmul(values, last.kernel.value) + last.bias.value)[:, 0]
+        return [found[name] for name in layers], _dense(last, values)[:, 0]
 
     return run
+
+
+def _step(layer: keras.Layer) -> Callable:
+    """What a layer does when nothing is trained, in few operations; the layer itself where it is of no known kind."""
+    import keras
+    import tensorflow as tf
+
+    kind = type(layer)
+    if _is_convolution(layer):
+        return lambda values: _convolution(
+            layer, values, layer.kernel.value, layer.bias.value if layer.use_bias else None
+        )
+    if _is_affine(layer):
+        scale, shift = _affine(layer)
+        return lambda values: tf.nn.bias_add(values * scale, shift)
+    if kind is keras.layers.Dense and layer.use_bias:
+        return lambda values: layer.activation(_dense(layer, values))
+    if kind in (keras.layers.LSTM, keras.layers.SimpleRNN) and not layer.go_backwards and layer.use_bias:
+        usual = layer.activation is keras.activations.tanh
+        if kind is keras.layers.SimpleRNN and usual:
+            return partial(_recurrent, layer)
+        if kind is keras.layers.LSTM and usual and layer.recurrent_activation is keras.activations.sigmoid:
+            return partial(_long_short_term_memory, layer)
+    if isinstance(layer, keras.layers.RNN) and not layer.go_backwards:
+        return partial(_unrolled, layer)
+    if kind in (
+        keras.layers.Activation,
+        keras.layers.Concatenate,
+        keras.layers.Flatten,
+        keras.layers.MaxPooling2D,
+        keras.layers.Reshape,
+        keras.layers.UpSampling2D,
+    ):
+        return layer.call
+    return partial(layer, training=False)
+
+
+def _dense(layer: keras.layers.Dense, values):
+    import tensorflow as tf
+
+    return tf.nn.bias_add(tf.matmul(values, layer.kernel.value), layer.bias.value)
 
 
 def _is_affine(layer: keras.Layer) -> bool:
@@ -177,37 +218,80 @@ def _is_affine(layer: keras.Layer) -> bool:
 
 
 def _affine(layer: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
-    """What a normalisation multiplies by and adds: a graph of a few numbers is built in less time."""
+    """What a normalisation multiplies by and adds."""
     gamma, beta, mean, variance = layer.get_weights()
     scale = gamma / np.sqrt(variance + np.float32(layer.epsilon))
     return scale, beta - mean * scale
 
 
-def _is_linear_convolution(layer: keras.Layer) -> bool:
+def _is_convolution(layer: keras.Layer) -> bool:
     import keras
 
     # Not a kind of it, such as a depthwise one.
-    plain = type(layer) is keras.layers.Conv2D and layer.activation is keras.activations.linear
-    return plain and layer.groups == 1 and layer.data_format == "channels_last"
+    return type(layer) is keras.layers.Conv2D and layer.groups == 1 and layer.data_format == "channels_last"
+
+
+def _convolution(layer: keras.layers.Conv2D, values, kernel, bias):
+    """What a convolution and its activation make of values, with weights that need not be the layer's own."""
+    import tensorflow as tf
+
+    outputs = tf.nn.conv2d(values, kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
+    return layer.activation(outputs if bias is None else tf.nn.bias_add(outputs, bias))
+
+
+def _is_linear_convolution(layer: keras.Layer) -> bool:
+    import keras
+
+    return _is_convolution(layer) and layer.activation is keras.activations.linear
 
 
 def _folded(layer: keras.layers.Conv2D, norm: keras.layers.BatchNormalization) -> Callable:
     """A convolution and the normalisation after it as one convolution."""
-    import tensorflow as tf
-
     scale, shift = _affine(norm)
     kernel, *bias = layer.get_weights()
     kernel, shift = kernel * scale, shift + scale * bias[0] if bias else shift
+    return lambda values: _convolution(layer, values, kernel, shift)
 
-    def run(values):
-        outputs = tf.nn.conv2d(values, kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
-        return tf.nn.bias_add(outputs, shift)
 
-    return run
+def _recurrent(layer: keras.layers.SimpleRNN, values):
+    """A simple recurrent layer without a loop in the graph: there are only a few rows."""
+    import tensorflow as tf
+
+    outputs: list = []
+    for given in _given(layer, values):
+        # Unlike "+" a sum of several asks no shape, in its gradient either.
+        sums = [given, *(tf.matmul(last, layer.cell.recurrent_kernel.value) for last in outputs[-1:])]
+        outputs.append(tf.tanh(tf.add_n(sums)))
+    return tf.stack(outputs, axis=1) if layer.return_sequences else outputs[-1]
+
+
+def _long_short_term_memory(layer: keras.layers.LSTM, values):
+    """An LSTM layer without a loop in the graph."""
+    import tensorflow as tf
+
+    outputs: list = []
+    carried = None
+    for given in _given(layer, values):
+        sums = [given, *(tf.matmul(last, layer.cell.recurrent_kernel.value) for last in outputs[-1:])]
+        enter, forget, candidate, leave = tf.split(tf.add_n(sums), 4, axis=1)
+        entered = tf.sigmoid(enter) * tf.tanh(candidate)
+        carried = entered if carried is None else tf.add_n([entered, tf.sigmoid(forget) * carried])
+        outputs.append(tf.sigmoid(leave) * tf.tanh(carried))
+    return tf.stack(outputs, axis=1) if layer.return_sequences else outputs[-1]
+
+
+def _given(layer: keras.layers.RNN, values) -> list:
+    """What each row alone gives a recurrent layer's cell, all in one product, for which its kernel is read once."""
+    import tensorflow as tf
+
+    _, rows, width = values.shape
+    cell = layer.cell
+    found = tf.nn.bias_add(tf.matmul(tf.reshape(values, (-1, width)), cell.kernel.value), cell.bias.value)
+    return tf.unstack(tf.reshape(found, (-1, rows, found.shape[-1])), axis=1)
 
 
 def _unrolled(layer: keras.layers.RNN, values):
-    """A recurrent layer without a loop in the graph: there are only a few rows."""
+    """Any other recurrent layer without a loop in the graph."""
     import tensorflow as tf
 
     states = layer.get_initial_state(tf.shape(values)[0])

@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from pneumo import dicom, pictures
-from pneumo.dicom_header import Header
+from pneumo import dicom_header, pictures
+from pneumo.dicom_header import DicomFault, Header
 from pneumo.errors import NotAChestRadiograph, PneumoError, RadiographSizeError, UnknownNameError, UnreadableRadiograph
 
 KINDS = "JPEG, PNG or DICOM"
@@ -31,7 +31,7 @@ MAX_BYTES = 64 * 2**20
 """Largest accepted file, in bytes."""
 TURNS = (0, 90, 180, 270)
 """By how many degrees, clockwise, a radiograph can be turned before it is read."""
-HEAD = 132
+HEAD = dicom_header.START
 """Bytes from the start of a file by which `is_radiograph_file` knows DICOM."""
 SUFFIXES = (".jpg", ".jpeg", ".png")
 """File name endings of radiographs that are pictures; for all that is read see `is_radiograph_file`."""
@@ -152,9 +152,9 @@ def read_radiograph(source: bytes | str | Path | np.ndarray, name: str | None = 
                 f"A radiograph must be a file that can be opened; {name}: {error.strerror or error}. Check the path."
             ) from error
     name = name or "upload"
-    if dicom.is_dicom(source):
+    if dicom_header.is_dicom(source):
         return _from_dicom(source)
-    if name.lower().endswith(dicom.SUFFIXES):
+    if name.lower().endswith(dicom_header.SUFFIXES):
         # Damaged, or older than the format; its name may still be the patient's.
         name = _dicom_name(source)
     _check_bytes(len(source), name)
@@ -207,10 +207,13 @@ def _is_dicom_file(path: PurePath, head: bytes | None = None) -> bool:
     if head is None:
         with suppress(OSError), Path(path).open("rb") as file:
             head = file.read(HEAD)
-    return path.suffix.lower() in dicom.SUFFIXES or dicom.is_dicom(head or b"")
+    return path.suffix.lower() in dicom_header.SUFFIXES or dicom_header.is_dicom(head or b"")
 
 
 def _from_dicom(data: bytes) -> Radiograph:
+    # Imported only now: most radiographs are no DICOM files, and pydicom takes long.
+    from pneumo import dicom
+
     name = _dicom_name(data)
     try:
         _check_bytes(len(data), name)
@@ -223,7 +226,7 @@ def _from_dicom(data: bytes) -> Radiograph:
         _check_size(image.width, image.height, name)
         pixels, notes = image.pixels()
         _check_size(pixels.shape[1], pixels.shape[0], name)
-    except dicom.DicomFault as error:
+    except DicomFault as error:
         fault = UnreadableRadiograph(f"A radiograph must be one gray image that decodes completely; {name} {error}")
         fault.file = name
         raise fault from None

@@ -74,7 +74,6 @@ def launch(**options: Any) -> None:
     page = build_interface(service)
     running = Running(page, service)
     _log_examinations()
-    service.start()
     # A port that is named is the only one tried; Gradio itself would take the next free one.
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
     if not _is_free(port):
@@ -99,6 +98,8 @@ def launch(**options: Any) -> None:
         },
         **options,
     )
+    # Not before: importing TensorFlow holds up all threads of the server again and again.
+    service.start()
     running.until_stopped()
 
 

@@ -18,7 +18,6 @@ from pneumo.render import OPACITY, display_pixels, encode_jpeg, encode_png, heat
 from pneumo.report import percent, probability
 from pneumo.saliency import Heatmap, HeatStatus
 from pneumo.sanity import SanityCheck
-from pneumo.secondary_capture import secondary_capture
 from pneumo.ui.examples import Example
 from pneumo.zoo import ARCHITECTURES, architecture
 
@@ -263,6 +262,9 @@ def _explained(heatmap: Heatmap) -> str:
 
 
 def _dicom_link(examination: Examination, network: str) -> str:
+    # Imported only now: it imports pydicom.
+    from pneumo.secondary_capture import secondary_capture
+
     data = _data_uri("application/dicom", secondary_capture(examination, network))
     file = f"{examination.radiograph.name}.{network}.dcm"
     return f'<a class="quiet" download="{escape(file)}" href="{data}">This picture as DICOM</a>'
