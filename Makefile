@@ -18,6 +18,8 @@ install: .venv/installed
 	  "pneumo needs Python 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@# C++ headers: 287 MB that nothing here is compiled with.
+	rm -rf .venv/lib/python3.11/site-packages/tensorflow/include
 	touch $@
 
 # What training and tests need beside it.
