@@ -297,8 +297,10 @@ def test_words_under_the_shortcuts_follow_the_figures(copy, report):
         for entry in manifest["networks"].values():
             entry["recipe"]["augmentation"]["blind"] = blind
         (copy / "manifest.json").write_text(json.dumps(manifest))
-        beside = {"recipe": "reference", "shortcuts": shortcuts(**dict.fromkeys(found, (0.5, other)))}
-        alone = report | {"shortcuts": shortcuts(**found)} | ({"beside": beside} if other else {})
+        alone = report | {"shortcuts": shortcuts(**found)}
+        if other:
+            beside = shortcuts(**dict.fromkeys(found, (0.5, other)))
+            alone["beside"] = {"recipe": "reference", "shortcuts": beside}
         (copy / "metrics.json").write_text(json.dumps(alone))
         return tables(copy)["shortcuts"].split("\n\n")[1]
 

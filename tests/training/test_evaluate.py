@@ -326,7 +326,9 @@ def test_every_stress_and_shortcut_is_there(report):
         for area in row.values():
             assert area["interval"][0] <= area["value"] <= area["interval"][1]
     for row in report["stress"]["16-bit input"].values():
-        assert (row["flips"], row["mean_change"]) == (0, 0)
+        # Other values of the same radiograph: no answer stays as it was, and none moves far.
+        assert row["flips"] <= 1
+        assert 0 < row["mean_change"] < 0.01
 
 
 def drawn_mask(masks: Path, file: str) -> np.ndarray:
