@@ -37,9 +37,10 @@ class Answers:
     signed: dict[str, np.ndarray]
     features: dict[str, np.ndarray]
 
-    def of(self, number: int) -> dict[str, np.ndarray]:
-        """The features of one of them, by network."""
-        return {name: values[number] for name, values in self.features.items()}
+    def of(self, number: int) -> Answers:
+        """What they say of one of them: n is 1."""
+        parts = self.probabilities, self.signed, self.features
+        return Answers(*({name: values[number : number + 1] for name, values in part.items()} for part in parts))
 
 
 class NetworkGraph:
