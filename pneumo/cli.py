@@ -17,8 +17,9 @@ from typing import Protocol, TextIO
 from pneumo.bundle import LOCATION_VARIABLE, OPERATING_POINTS, load_bundle
 from pneumo.classifier import JointPrediction, Prediction, parse_operating_point
 from pneumo.cluster import on_cluster
+from pneumo.covering import COVERS, HOTTEST
 from pneumo.errors import PneumoError, UnknownNameError
-from pneumo.examination import COVERS, DECIDED, DISCLAIMER, HOTTEST, TARGETS, Examination, Examiner
+from pneumo.examination import DECIDED, DISCLAIMER, TARGETS, Examination, Examiner
 from pneumo.intake import sources_of_paths
 from pneumo.methods import DEFAULT_METHOD, METHODS
 from pneumo.radiograph import KINDS, TURNS, corrected

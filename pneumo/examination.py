@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
 from pneumo.bundle import OPERATING_POINTS, Bundle
 from pneumo.classifier import Classifier, JointPrediction, Prediction, parse_operating_point
-from pneumo.cover import covered
-from pneumo.covering import PAINTED, Covering
+from pneumo.covering import COVERS, Covering, regions
 from pneumo.errors import NotAChestRadiograph, UnknownNameError
 from pneumo.evidence import Evidence, disagreement, evidence_of
 from pneumo.framing import Prepared
-from pneumo.gate import Judgement, Look, look_at, refusal_words
+from pneumo.gate import Judgement, refusal_words
 from pneumo.graph import Answers, NetworkGraph
-from pneumo.lungs import ZONES, Lungs
+from pneumo.lungs import Lungs
 from pneumo.methods import DEFAULT_METHOD
-from pneumo.radiograph import Radiograph, right
+from pneumo.radiograph import Radiograph
+from pneumo.reading import Reading, read_all
 from pneumo.records import (
     ExaminationRecord,
     NetworkRecord,
@@ -42,10 +43,6 @@ DECIDED = "decided"
 """Names, as a class to explain, the one that each network decided."""
 TARGETS = (DECIDED, *CLASS_NAMES)
 """What `Examiner.examine` takes as a class to explain."""
-HOTTEST = "hottest"
-"""Names, as a region to cover, the zone with most of the heat of each network's own map."""
-COVERS = ("", HOTTEST, *ZONES)
-"""What `Examiner.examine` takes, by name, as a region to cover; "" for none."""
 _ALL_WORDS = {2: "Both", 3: "All three"}
 
 
@@ -75,6 +72,8 @@ class Examination:
         `share` and `interval`, from the bundle's manifest.
     judgement : Judgement or None
         Whether it is a chest radiograph, and what is odd about it; None if the bundle has no gate.
+    reading : Reading or None
+        What was computed for it, and need not be when it is examined again; None if it was not made by an `Examiner`.
     """
 
     radiograph: Radiograph
@@ -87,6 +86,7 @@ class Examination:
     precedents: dict | None = None
     coverings: dict[str, Covering] = field(default_factory=dict)
     judgement: Judgement | None = None
+    reading: Reading | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def heat_evidence(self) -> dict[str, Evidence | None]:
@@ -208,6 +208,26 @@ class Examination:
         }
 
 
+class Choices(TypedDict, total=False):
+    """What `Examiner.examine` takes by name."""
+
+    method: str | None
+    target: str
+    cover: str | np.ndarray
+    anyway: bool
+
+
+class _Question(NamedTuple):
+    """What is asked of each radiograph, once its choices are known to be in order."""
+
+    graph: NetworkGraph
+    explainer: Explainer | None
+    operating_point: str | float
+    target: str
+    cover: str | np.ndarray
+    anyway: bool
+
+
 class Examiner:
     """Examines radiographs with the networks of a bundle.
 
@@ -240,7 +260,7 @@ class Examiner:
 
     def examine(
         self,
-        radiograph: Radiograph,
+        radiograph: Radiograph | Examination,
         operating_point: str | float = OPERATING_POINTS[0],
         method: str | None = None,
         target: str = DECIDED,
@@ -251,7 +271,8 @@ class Examiner:
 
         Parameters
         ----------
-        radiograph : Radiograph
+        radiograph : Radiograph or Examination
+            Of an earlier examination, what was computed for it is not computed again.
         operating_point : str or float
             One of `pneumo.bundle.OPERATING_POINTS`, or a threshold between 0 and 1 for all networks and their mean.
         method : str, optional
@@ -271,80 +292,35 @@ class Examiner:
         NotAChestRadiograph
             If it is taken for no frontal chest radiograph.
         """
-        return self.examine_all([radiograph], operating_point, method, target, cover, anyway)[0]
+        question = self._question(operating_point, method=method, target=target, cover=cover, anyway=anyway)
+        return self._answered([self._reading(radiograph, question)], question)[0]
 
     def examine_all(
         self,
         radiographs: Sequence[Radiograph],
         operating_point: str | float = OPERATING_POINTS[0],
-        method: str | None = None,
-        target: str = DECIDED,
-        cover: str | np.ndarray = "",
-        anyway: bool = False,
+        **choices: Unpack[Choices],
     ) -> list[Examination]:
         """Examine several at once, which is faster; arguments and errors as `examine`."""
+        question = self._question(operating_point, **choices)
         prepared = self.bundle.prepare_all(radiographs)
-        found = self.examine_prepared(radiographs, prepared, operating_point, method, target, cover, anyway)
-        for examination in found:
-            if examination.refusal and not anyway:
-                raise NotAChestRadiograph(examination.refusal)
-        return found
+        return self._answered(read_all(self.bundle, question.graph, radiographs, prepared), question)
 
     def examine_prepared(
         self,
         radiographs: Sequence[Radiograph],
         prepared: Sequence[Prepared],
         operating_point: str | float = OPERATING_POINTS[0],
-        method: str | None = None,
-        target: str = DECIDED,
-        cover: str | np.ndarray = "",
-        anyway: bool = False,
+        **choices: Unpack[Choices],
     ) -> list[Examination]:
         """The same of radiographs that `Bundle.prepare_all` has prepared.
 
         What is taken for no chest radiograph has a `refusal`, and without `anyway` no heatmaps; other errors as
         `examine`.
         """
-        operating_point = parse_operating_point(operating_point)
-        method = method or self.method
-        for kind, name, known in (("class to explain", target, TARGETS), ("region to cover", cover, COVERS)):
-            if isinstance(name, str) and name not in known:
-                raise UnknownNameError(
-                    f"A {kind} must be one of {', '.join(filter(None, known))}; received {name!r}. Correct the name."
-                )
-        if not radiographs:
-            return []
-        explainer = self._explainer(method) if method else None
-        graph = self.graph(explained=bool(method))
-        answers = graph.ask(prepared)
-        examinations = []
-        for number, (radiograph, item) in enumerate(zip(radiographs, prepared, strict=True)):
-            predictions = self._decided(answers, number, operating_point)
-            heatmaps: dict[str, Heatmap] = {}
-            judgement = self._judged(item, answers, number)
-            if judgement and judgement.refused and radiograph.header and radiograph.header.is_chest_radiograph:
-                judgement = replace(judgement, refused=False, oddities=("unlike",))
-            if explainer and (anyway or not (judgement and judgement.refused)):
-                labels = {name: own.decision if target == DECIDED else target for name, own in predictions.items()}
-                found = answers.signed if method == DEFAULT_METHOD else {}
-                signed = {name: values[number] for name, values in found.items()}
-                heatmaps = {
-                    name: explainer.explain(name, item, label, signed.get(name)) for name, label in labels.items()
-                }
-            together = self._classifier.together(predictions, operating_point)
-            examination = Examination(
-                radiograph,
-                predictions,
-                heatmaps,
-                together,
-                operating_point,
-                item.lungs,
-                self.bundle.notices,
-                judgement=judgement,
-            )
-            coverings = self._cover(examination, item, cover, graph)
-            examinations.append(self._with_precedents(replace(examination, coverings=coverings)))
-        return examinations
+        question = self._question(operating_point, **choices)
+        readings = read_all(self.bundle, question.graph, radiographs, prepared)
+        return [self._examination(reading, question) for reading in readings]
 
     def graph(self, explained: bool = True) -> NetworkGraph:
         """The networks as one compiled graph, with or without what the default heatmaps are made of."""
@@ -352,22 +328,62 @@ class Examiner:
             self._graphs[explained] = NetworkGraph(self.bundle, explained)
         return self._graphs[explained]
 
+    def _question(
+        self,
+        operating_point: str | float,
+        method: str | None = None,
+        target: str = DECIDED,
+        cover: str | np.ndarray = "",
+        anyway: bool = False,
+    ) -> _Question:
+        operating_point = parse_operating_point(operating_point)
+        method = method or self.method
+        for kind, name, known in (("class to explain", target, TARGETS), ("region to cover", cover, COVERS)):
+            if isinstance(name, str) and name not in known:
+                raise UnknownNameError(
+                    f"A {kind} must be one of {', '.join(filter(None, known))}; received {name!r}. Correct the name."
+                )
+        explainer = self._explainer(method) if method else None
+        return _Question(self.graph(explained=bool(method)), explainer, operating_point, target, cover, anyway)
+
+    def _reading(self, source: Radiograph | Examination, question: _Question) -> Reading:
+        if isinstance(source, Examination) and source.reading and source.reading.graph is question.graph:
+            return source.reading
+        radiograph = radiograph_of(source)
+        return read_all(self.bundle, question.graph, [radiograph], self.bundle.prepare_all([radiograph]))[0]
+
+    def _answered(self, readings: Sequence[Reading], question: _Question) -> list[Examination]:
+        found = [self._examination(reading, question) for reading in readings]
+        for examination in found:
+            if examination.refusal and not question.anyway:
+                raise NotAChestRadiograph(examination.refusal)
+        return found
+
+    def _examination(self, reading: Reading, question: _Question) -> Examination:
+        predictions = self._decided(reading.answers, 0, question.operating_point)
+        heatmaps: dict[str, Heatmap] = {}
+        if question.explainer and (question.anyway or not (reading.judgement and reading.judgement.refused)):
+            for name, own in predictions.items():
+                target = own.decision if question.target == DECIDED else question.target
+                heatmaps[name] = reading.heatmap(question.explainer, name, target)
+        examination = Examination(
+            reading.radiograph,
+            predictions,
+            heatmaps,
+            self._classifier.together(predictions, question.operating_point),
+            question.operating_point,
+            reading.prepared.lungs,
+            self.bundle.notices,
+            judgement=reading.judgement,
+            reading=reading,
+        )
+        return self._with_precedents(replace(examination, coverings=self._cover(examination, reading, question.cover)))
+
     def _decided(self, answers: Answers, number: int, operating_point: str | float) -> dict[str, Prediction]:
         return {
             name: self._classifier.decided(name, float(values[number]), operating_point)
             for name, values in answers.probabilities.items()
         }
-
-    def _judged(self, prepared: Prepared, answers: Answers, number: int) -> Judgement | None:
-        if self.bundle.gate is None or prepared.sight is None:
-            return None
-
-        def righted(turn: int, invert: bool) -> Look:
-            pixels = right(prepared.raster, turn, invert)
-            again = self.bundle.prepare_rasters([pixels], [prepared.aspect])
-            return look_at(again[0], self.graph(bool(answers.signed)).ask(again).of(0))
-
-        return self.bundle.gate.judge(look_at(prepared, answers.of(number)), righted)
 
     def _with_precedents(self, examination: Examination) -> Examination:
         test = self.bundle.manifest["together"].get("test") if examination.together else None
@@ -383,7 +399,7 @@ class Examiner:
 
     def sanity(
         self,
-        radiograph: Radiograph,
+        radiograph: Radiograph | Examination,
         operating_point: str | float = OPERATING_POINTS[0],
         method: str = DEFAULT_METHOD,
         target: str = DECIDED,
@@ -391,46 +407,32 @@ class Examiner:
         """Explain the same by networks with random weights; arguments and errors as `examine`."""
         if method not in self._checkers:
             self._checkers[method] = SanityChecker(self.bundle, method)
-        prepared = self.bundle.prepare(radiograph)
-        predictions = self._decided(self.graph().ask([prepared]), 0, parse_operating_point(operating_point))
-        targets = {
-            name: prediction.decision if target == DECIDED else target for name, prediction in predictions.items()
-        }
-        return self._checkers[method].check(prepared, targets)
+        question = self._question(operating_point, method=method, target=target, anyway=True)
+        reading = self._reading(radiograph, question)
+        return self._checkers[method].check(reading.prepared, self._examination(reading, question).heatmaps)
 
     def _explainer(self, method: str) -> Explainer:
         if method not in self._explainers:
             self._explainers[method] = Explainer(self.bundle, method)
         return self._explainers[method]
 
-    def _cover(
-        self, examination: Examination, prepared: Prepared, cover: str | np.ndarray, graph: NetworkGraph
-    ) -> dict[str, Covering]:
-        if isinstance(cover, str) and (not cover or prepared.lungs is None or not prepared.lungs.found):
-            return {}
-        regions: dict[str, tuple[str, np.ndarray]] = {}
-        if not isinstance(cover, str):
-            regions = dict.fromkeys(examination.predictions, (PAINTED, cover))
-        elif prepared.lungs:
-            zones = prepared.lungs.zones()
-            chosen = dict.fromkeys(examination.predictions, cover)
-            if cover == HOTTEST:
-                chosen = {
-                    name: found.main_zone
-                    for name, found in examination.heat_evidence.items()
-                    if found and found.main_zone
-                }
-            regions = {name: (zone, zones[zone]) for name, zone in chosen.items()}
+    def _cover(self, examination: Examination, reading: Reading, cover: str | np.ndarray) -> dict[str, Covering]:
+        chosen = regions(cover, examination.lungs, examination.predictions, examination.heat_evidence)
         # Networks with the same region are asked in one pass.
-        masks = dict(regions.values())
+        masks = dict(chosen.values())
         if not masks:
             return {}
-        answers = graph.ask([covered(prepared, mask) for mask in masks.values()])
+        answers = reading.with_covered(list(masks.values()))
         coverings = {}
-        for name, (region, mask) in regions.items():
+        for name, (region, mask) in chosen.items():
             again = self._decided(answers, list(masks).index(region), examination.operating_point)[name]
             coverings[name] = Covering(region, mask, examination.predictions[name], again)
         return coverings
+
+
+def radiograph_of(source: Radiograph | Examination) -> Radiograph:
+    """A radiograph, or that of an examination."""
+    return source.radiograph if isinstance(source, Examination) else source
 
 
 def uncertain_words(together: JointPrediction) -> str:

@@ -6,12 +6,16 @@ import io
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pneumo.framing import Prepared
 from pneumo.lungs import Lungs
 from pneumo.radiograph import TURNS
+
+if TYPE_CHECKING:
+    from pneumo.graph import Answers
 
 POSES = {
     **{f"turned {turn}{' inverted' * invert}": (turn, bool(invert)) for invert in (0, 1) for turn in TURNS},
@@ -206,10 +210,11 @@ class Look:
     outlines: np.ndarray
 
 
-def look_at(prepared: Prepared, features: dict[str, np.ndarray]) -> Look:
-    """A look at a radiograph that a bundle with a segmenter has prepared, with what its networks made of it."""
+def look_at(prepared: Prepared, answers: Answers) -> Look:
+    """A look at a radiograph that a bundle with a segmenter has prepared, with its networks' answers to it alone."""
     if prepared.sight is None or prepared.lungs is None:
         raise ValueError("The gate needs a bundle that finds lungs.")
+    features = {name: values[0] for name, values in answers.features.items()}
     return Look(prepared.sight, features, facts(prepared.raster, prepared.lungs), outlines(prepared.raster))
 
 

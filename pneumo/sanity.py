@@ -6,7 +6,7 @@ If a map looked the same with random weights, it would show the radiograph and t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,22 +119,21 @@ class SanityChecker:
     """
 
     def __init__(self, bundle: Bundle, method: str = DEFAULT_METHOD) -> None:
-        self._bundle = bundle
-        self._trained, self._random = Explainer(bundle, method), Explainer(untrained(bundle), method)
+        self._random = Explainer(untrained(bundle), method)
 
-    def check(self, prepared: Prepared, targets: dict[str, str]) -> list[SanityCheck]:
+    def check(self, prepared: Prepared, trained: Mapping[str, Heatmap]) -> list[SanityCheck]:
         """Check each network's map.
 
         Parameters
         ----------
         prepared : Prepared
-        targets : dict of str to str
-            By network, the class explained.
+        trained : mapping of str to Heatmap
+            By network, its map of that radiograph, of the method.
         """
         checks = []
-        for name, target in targets.items():
-            trained, random = (explainer.explain(name, prepared, target) for explainer in (self._trained, self._random))
+        for name, heatmap in trained.items():
+            random = self._random.explain(name, prepared, heatmap.target)
             if random.status is HeatStatus.DRAWN:
                 random = dataclasses.replace(random, scale=float(random.values.max()))
-            checks.append(SanityCheck(name, random, rank_correlation(trained.values, random.values)))
+            checks.append(SanityCheck(name, random, rank_correlation(heatmap.values, random.values)))
         return checks

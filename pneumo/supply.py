@@ -7,7 +7,7 @@ import zipfile
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +24,8 @@ from pneumo.errors import (
 from pneumo.intake import is_radiograph_member
 from pneumo.radiograph import KINDS, MAX_BYTES, Radiograph, is_radiograph_file, read_radiograph
 
+read_reduced = partial(read_radiograph, reduced=True)
+"""How radiographs are read here, where nobody is to see them."""
 _PATH_COLUMNS = ("file", "path", "file_name", "filename", "image_path")
 _BYTES_COLUMNS = ("image", "bytes", "data", "content")
 _ROWS = 32
@@ -137,7 +139,7 @@ class _Folder:
     def _item(self, path: Path) -> Item:
         # A name that is not text is written with escapes.
         name = os.fsencode(path.relative_to(self.root)).decode(errors="backslashreplace")
-        return Item(name, lambda: read_radiograph(path, name))
+        return Item(name, lambda: read_reduced(path, name))
 
     def _paths(self) -> Iterator[Path]:
         for folder, folders, files in os.walk(self.root, onerror=_unreadable):
@@ -178,7 +180,7 @@ class _Archive:
             raise UnreadableRadiograph(
                 f"An archive must decompress completely; {entry.filename}: {first_line(error)}. Make it again."
             ) from error
-        return read_radiograph(data, entry.filename)
+        return read_reduced(data, entry.filename)
 
 
 class _Parquet:
@@ -254,13 +256,13 @@ class _Parquet:
             found, value = found or value.get("path"), value["bytes"]
         if isinstance(value, str):
             path = self._path.parent / value
-            return Item(found or value, lambda: read_radiograph(path, found or value))
+            return Item(found or value, lambda: read_reduced(path, found or value))
         name = found or f"row {number}"
 
         def read() -> Radiograph:
             if value is None:
                 raise UnreadableRadiograph(f"A row must hold an image; {name} holds none. Fill it, or leave it out.")
-            return read_radiograph(value, name)
+            return read_reduced(value, name)
 
         return Item(name, read)
 

@@ -12,9 +12,10 @@ from pydantic import TypeAdapter
 from pneumo.bundle import OPERATING_POINTS, load_bundle
 from pneumo.classifier import Classifier, JointPrediction, Prediction, decide
 from pneumo.cover import covered
+from pneumo.covering import COVERS, PAINTED, Covering
 from pneumo.errors import UnknownNameError
 from pneumo.evidence import evidence_of
-from pneumo.examination import COVERS, PAINTED, TARGETS, Covering, Examination, Examiner, uncertain_words
+from pneumo.examination import TARGETS, Examination, Examiner, uncertain_words
 from pneumo.framing import RASTER, WHOLE, needs_lungs
 from pneumo.lungs import ZONES, Lungs
 from pneumo.methods import DEFAULT_METHOD, METHODS

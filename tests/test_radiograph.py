@@ -14,10 +14,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import SHARED
+from dicom_files import dicom_file
 from PIL import Image
 
+from pneumo.bundle import OPERATING_POINTS
 from pneumo.errors import PneumoError, RadiographSizeError, UnreadableRadiograph
-from pneumo.radiograph import MAX_BYTES, MAX_PIXELS, read_radiograph
+from pneumo.framing import to_raster
+from pneumo.radiograph import LEAST_REDUCED, MAX_BYTES, MAX_PIXELS, read_radiograph
 
 TESTS = Path(__file__).parent
 WIDTH, HEIGHT = 96, 80
@@ -260,6 +264,85 @@ def test_exif_orientation(gray, orientation):
     from_jpeg = read_radiograph(encode(image, "JPEG", quality=95, exif=exif(orientation)))
     assert np.array_equal(from_png.pixels, gray)
     assert np.abs(from_jpeg.pixels - gray.astype(int)).max() <= LOSSY
+
+
+LARGE = (2400, 1900)
+"""Width and height of a picture that can be halved, and no more."""
+
+
+@pytest.fixture(scope="module")
+def large() -> np.ndarray:
+    with Image.open(TESTS / "data" / "full_resolution" / "IM-0081-0001.jpeg") as image:
+        return np.asarray(image.convert("L").resize(LARGE, Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "RGB"}, {"progressive": True}], ids=str)
+def test_large_jpeg_at_reduced_scale(large, options):
+    data = jpeg(large, **options)
+    whole, reduced = read_radiograph(data, "a.jpeg"), read_radiograph(data, "a.jpeg", reduced=True)
+    assert whole.pixels.shape == LARGE[::-1]
+    assert reduced.pixels.shape == (950, 1200)
+    assert (reduced.width, reduced.height) == (whole.width, whole.height) == LARGE
+    assert (reduced.name, reduced.format, reduced.sha256) == (whole.name, whole.format, whole.sha256)
+    # What the networks are shown: mostly the same gray values.
+    apart = to_raster(whole.pixels).astype(int) - to_raster(reduced.pixels)
+    assert np.abs(apart).mean() < 0.6
+    assert np.abs(apart).max() <= 8
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [((2 * LEAST_REDUCED, 2000), 2), ((2 * LEAST_REDUCED - 1, 2000), 1), ((4000, 4 * LEAST_REDUCED), 4)],
+    ids=str,
+)
+def test_no_side_is_reduced_below_the_least(large, size, factor):
+    data = jpeg(np.asarray(Image.fromarray(large).resize(size)))
+    assert read_radiograph(data, reduced=True).pixels.shape == (size[1] // factor, size[0] // factor)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_size_of_a_rotated_jpeg_at_reduced_scale(large, orientation):
+    found = read_radiograph(jpeg(large, exif=exif(orientation)), reduced=True)
+    assert (found.width, found.height) == (LARGE if orientation < 5 else LARGE[::-1])
+    assert found.pixels.shape == ((950, 1200) if orientation < 5 else (1200, 950))
+
+
+def test_what_is_not_reduced(large, gray):
+    for data in (png(large), jpeg(gray), dicom_file(large)):
+        whole, same = read_radiograph(data), read_radiograph(data, reduced=True)
+        assert np.array_equal(same.pixels, whole.pixels)
+        assert (same.width, same.height) == (whole.width, whole.height)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=str)
+def test_damage_is_found_at_reduced_scale(large, options):
+    data = jpeg(large, **options)
+    with pytest.raises(UnreadableRadiograph, match="truncated or damaged"):
+        read_radiograph(data[: len(data) // 2], reduced=True)
+
+
+@pytest.mark.shared
+def test_answers_at_reduced_scale(examiner):
+    """Of published originals that are large enough: no decision is another."""
+    paths = sorted((SHARED / "full_resolution").rglob("*.jpeg"))
+    pairs = [(read_radiograph(path), read_radiograph(path, reduced=True)) for path in paths]
+    pairs = [pair for pair in pairs if pair[1].size]
+    assert len(pairs) == 10
+    whole, reduced = (examiner.examine_all(radiographs) for radiographs in zip(*pairs, strict=True))
+    change = [
+        abs(one.predictions[name].probability - other.predictions[name].probability)
+        for one, other in zip(whole, reduced, strict=True)
+        for name in one.predictions
+    ]
+    assert np.mean(change) < 0.002
+    assert np.max(change) < 0.005
+    for point in OPERATING_POINTS:
+        for one, other in zip(whole, reduced, strict=True):
+            found, expected = (examiner.examine(item, point).record() for item in (other, one))
+            assert [entry["decision"] for entry in found["networks"].values()] == [
+                entry["decision"] for entry in expected["networks"].values()
+            ]
+            assert found["gate"]["oddities"] == expected["gate"]["oddities"]
 
 
 def test_exif_orientation_of_16_bits(gray):

@@ -10,7 +10,7 @@ from conftest import ROOT
 from dicom_files import dicom_file
 
 from pneumo import cli
-from pneumo.examination import HOTTEST
+from pneumo.covering import HOTTEST
 from pneumo.radiograph import read_radiograph
 from pneumo.schema import examination_schema
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 from pneumo import progress
 from pneumo import score as scoring
@@ -24,7 +25,7 @@ from pneumo.cli import main
 from pneumo.errors import SourceError
 from pneumo.progress import Progress, duration
 from pneumo.radiograph import read_radiograph
-from pneumo.score import columns, score
+from pneumo.score import columns, score, score_batch
 from pneumo.supply import open_supply
 
 BAD = {"NORMAL/cut.jpeg": "truncated or damaged", "NORMAL/empty.png": "is empty", "words.jpg": "a text file"}
@@ -115,6 +116,25 @@ def test_rows_are_those_of_an_examination(folder, examiner, expected):
             assert row[f"{network}_heat_share_in_lungs"] == pytest.approx(heat["share_in_lungs"], abs=1e-3)
             assert row[f"{network}_heat_left_lower"] == pytest.approx(heat["zones"]["left_lower"], abs=1e-3)
             assert row[f"{network}_heat_peak_zone"] == heat["peak_zone"]
+
+
+def test_large_jpegs_are_decoded_at_reduced_scale(examiner, tmp_path):
+    """From every source; the row has the size of the file, and the answer that the whole picture gets."""
+    with Image.open(ROOT / "tests" / "data" / "full_resolution" / "IM-0081-0001.jpeg") as image:
+        image.resize((3200, 1948), Image.Resampling.BICUBIC).save(tmp_path / "a.jpeg", quality=90)
+    content = (tmp_path / "a.jpeg").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a.jpeg", "a.jpeg")
+    pq.write_table(pa.table({"path": ["a.jpeg"]}), tmp_path / "paths.parquet")
+    pq.write_table(pa.table({"file": ["a.jpeg"], "content": [content]}), tmp_path / "bytes.parquet")
+    items = [item for name in ("", "a.zip", "paths.parquet", "bytes.parquet") for item in open_supply(tmp_path / name)]
+    assert [item.read().pixels.shape for item in items] == [(974, 1600)] * 4
+    whole = examiner.examine(read_radiograph(content)).record()
+    for row in score_batch(examiner, items):
+        assert (row["width"], row["height"]) == (3200, 1948)
+        for name, entry in whole["networks"].items():
+            assert row[f"{name}_decision"] == entry["decision"]
+            assert row[f"{name}_probability"] == pytest.approx(entry["probability"], abs=5e-3)
 
 
 @pytest.mark.parametrize("kind", ["zip", "paths", "bytes", "dataset"])

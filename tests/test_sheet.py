@@ -15,7 +15,8 @@ from conftest import DATA, ROOT
 from dicom_files import PLANTED, dicom_file
 
 from pneumo import __version__, cli
-from pneumo.examination import DISCLAIMER, HOTTEST
+from pneumo.covering import HOTTEST
+from pneumo.examination import DISCLAIMER
 from pneumo.radiograph import read_radiograph
 from pneumo.report import percent, probability
 from pneumo.sheet import DOTS_PER_INCH, sheet_pdf, sheet_png

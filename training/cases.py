@@ -316,7 +316,11 @@ class _Tour:
         chosen = int(sure[np.argmax(self._mean[sure])])
         prepared, lungs = self._subject.prepared[chosen], self._subject.lungs[chosen]
         panel = self._panel("Trained networks", chosen, maps=True)
-        targets = {name: answer["decision"] or "" for name, answer in panel["answers"].items() if name != TOGETHER}
+        maps = {
+            name: self._subject.explainer.explain(name, prepared, answer["decision"] or "")
+            for name, answer in panel["answers"].items()
+            if name != TOGETHER
+        }
         untrained: dict[str, TourAnswer] = {
             check.network: {
                 "probability": None,
@@ -324,7 +328,7 @@ class _Tour:
                 "map": map_record(check.heatmap, lungs),
                 "words": check.words,
             }
-            for check in SanityChecker(self._subject.bundle).check(prepared, targets)
+            for check in SanityChecker(self._subject.bundle).check(prepared, maps)
         }
         return {
             "kind": "random",

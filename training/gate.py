@@ -136,9 +136,8 @@ class Looker:
         for start in range(0, len(rasters), _BATCH):
             part = list(rasters[start : start + _BATCH])
             prepared = self.bundle.prepare_rasters(part, [1.0] * len(part))
-            features = self._graph.ask(prepared).features
-            for number, item in enumerate(prepared):
-                looks.append(look_at(item, {name: values[number] for name, values in features.items()}))
+            answers = self._graph.ask(prepared)
+            looks += [look_at(item, answers.of(number)) for number, item in enumerate(prepared)]
         return looks
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import gradio as gr
 
-from pneumo.errors import PneumoError
 from pneumo.examination import Examination
 from pneumo.ui.service import ExaminationService
 
@@ -20,39 +19,25 @@ KINDS = {"pdf": "application/pdf", "png": "image/png", "json": "application/json
 _SAVE = 'watch("value", () => element.querySelector("a")?.click());'
 
 
-def build_downloads(
-    service: ExaminationService,
-    examined: Callable[..., Examination],
-    kept: gr.State,
-    chosen: list[Any],
-    options: dict[str, Any],
-) -> None:
+def build_downloads(service: ExaminationService, kept: gr.State, options: dict[str, Any]) -> None:
     """Lay out the buttons inside the current Blocks context.
 
     Parameters
     ----------
     service : ExaminationService
-    examined : callable
-        Gives the examination on show of what is kept and what is chosen.
     kept : gradio.State
-        The radiograph on show, as `pneumo.ui.read.Kept`.
-    chosen : list of gradio components
-        By which it is examined.
+        The examination on show, as `pneumo.ui.read.Kept`: nothing of it is asked again.
     options : dict
         Of the buttons' events.
     """
 
     def download(kind: str) -> Callable[..., str]:
-        def make(kept: Any, *choices: Any) -> str:
+        def make(kept: Any) -> str:
             if not kept:
                 gr.Warning("Choose an example, or add a chest X-ray, first.")
                 return ""
-            try:
-                examination = examined(kept, *choices)
-                content = _content(kind, examination, service)
-            except PneumoError as error:
-                gr.Warning(str(error))
-                return ""
+            examination = kept[0]
+            content = _content(kind, examination, service)
             name = f"pneumo-{examination.radiograph.sha256[:12]}.{kind}"
             data = base64.b64encode(content).decode()
             # A value of its own each time: the page acts on a change alone.
@@ -71,7 +56,7 @@ def build_downloads(
         }
     link = gr.HTML(elem_id="download-link", js_on_load=_SAVE)
     for kind, button in buttons.items():
-        button.click(download(kind), [kept, *chosen], link, **options)
+        button.click(download(kind), kept, link, **options)
 
 
 def _content(kind: str, examination: Examination, service: ExaminationService) -> bytes:

@@ -12,8 +12,9 @@ import numpy as np
 
 from pneumo.bundle import OPERATING_POINTS
 from pneumo.cover import BRUSH, painted
+from pneumo.covering import HOTTEST
 from pneumo.errors import BundleError, PneumoError
-from pneumo.examination import DECIDED, HOTTEST, Examination
+from pneumo.examination import DECIDED, Examination, radiograph_of
 from pneumo.intake import is_batch, sources_of_uploads
 from pneumo.methods import DEFAULT_METHOD, METHODS
 from pneumo.radiograph import KINDS, MAX_BYTES, MAX_PIXELS, MIN_SIDE, Radiograph, corrected, read_radiograph
@@ -106,28 +107,24 @@ document.addEventListener("stroke-refused", () => strokes.pop());
 
 _REFUSED = 'watch("value", () => document.dispatchEvent(new Event("stroke-refused")));'
 
-Kept = tuple[Radiograph, str, str]
-"""The radiograph on show, what is known of it, and what of it is covered: one of `pneumo.examination.COVERS`, or
-strokes as JSON. Of a DICOM file nothing else is kept."""
+Kept = tuple[Examination, str, str]
+"""The examination on show, what is known of its radiograph, and what of it is covered: one of `pneumo.covering.COVERS`,
+or strokes as JSON. `pneumo.reading` says what the examination holds; of a DICOM file nothing else is kept."""
 
 
 def build_read_tab(service: ExaminationService) -> None:
     """Lay out the tab inside the current Blocks context."""
     examples = load_examples()
 
-    def examined(kept: Kept, choice: str, percent: float, method: str, target: str) -> Examination:
-        radiograph, _, cover = kept
-        point = percent / 100 if choice == "custom" else choice
-        region = strokes_region(radiograph, cover) if cover.startswith("[") else cover
-        return service.examine(radiograph, point, method=method, target=target, cover=region)
-
-    def read(kept: Kept, *chosen: Any) -> tuple[str, str, Kept | tuple[()]]:
-        _, truth, cover = kept
+    def read(
+        source: Radiograph | Examination, truth: str, cover: str, *chosen: Any
+    ) -> tuple[str, str, Kept | tuple[()]]:
         # Nothing to be decided anew; None is what a forgotten session has.
         left: Kept | tuple[()] = ()
         try:
-            examination = examined(kept, *chosen)
-            view, left = views.examination_view(examination, truth), kept
+            region = strokes_region(radiograph_of(source), cover) if cover.startswith("[") else cover
+            examination = service.examine(source, cover=region, **choices_of(*chosen))
+            view, left = views.examination_view(examination, truth), (examination, truth, cover)
             if cover and not examination.coverings:
                 gr.Warning("Nothing was covered: no lungs were found, or no map has heat in them.")
         except BundleError as error:
@@ -144,18 +141,17 @@ def build_read_tab(service: ExaminationService) -> None:
             return
         try:
             for name, data in uploads:
-                yield *read((read_radiograph(data, name), "", ""), *chosen), "", None
+                yield *read(read_radiograph(data, name), "", "", *chosen), "", None
         except PneumoError as error:
             yield not_read(error).verdict, not_read(error).cards, (), "", None
 
-    def read_batch(
-        uploads: list[tuple[str, bytes]], choice: str, percent: float, method: str, target: str
-    ) -> Iterator[views.View]:
-        point = percent / 100 if choice == "custom" else choice
+    def read_batch(uploads: list[tuple[str, bytes]], *chosen: Any) -> Iterator[views.View]:
+        choices = choices_of(*chosen)
+        point = choices["operating_point"]
         total = sum(1 for _ in sources_of_uploads(uploads))
 
         def examine(radiograph: Radiograph) -> Examination:
-            return service.examine(radiograph, point, method=method, target=target)
+            return service.examine(radiograph, **choices)
 
         yield batch.batch_view([], total, point)
         try:
@@ -164,31 +160,23 @@ def build_read_tab(service: ExaminationService) -> None:
         except BundleError as error:
             yield views.refusal_view("The networks could not be loaded.", str(error))
 
-    def read_example(choice: str, percent: float, method: str, target: str, event: gr.EventData) -> tuple:
+    def read_example(event: gr.EventData, *chosen: Any) -> tuple:
         example = examples[int(event.index)]
-        kept = (read_radiograph(example.path), example.label, "")
-        return *read(kept, choice, percent, method, target), ""
+        return *read(read_radiograph(example.path), example.label, "", *chosen), ""
 
     def read_again(kept: Kept | tuple[()] | None, verdict: str, *chosen: Any) -> tuple:
         if kept:
-            return read(kept, *chosen)
+            return read(*kept, *chosen)
         if kept == () or not views.is_answer(verdict):
             return gr.skip(), gr.skip(), gr.skip()
         return views.forgotten_view().verdict, views.forgotten_view().cards, None
 
-    def correct(
-        kept: Kept | tuple[()] | None,
-        verdict: str,
-        choice: str,
-        percent: float,
-        method: str,
-        target: str,
-        event: gr.EventData,
-    ) -> tuple:
-        if kept:
-            # What was covered lies elsewhere now.
-            kept = (corrected(kept[0], int(event.turn), event.invert == "1"), kept[1], "")
-        return read_again(kept, verdict, choice, percent, method, target)
+    def correct(event: gr.EventData, kept: Kept | tuple[()] | None, verdict: str, *chosen: Any) -> tuple:
+        if not kept:
+            return read_again(kept, verdict, *chosen)
+        examination, truth, _ = kept
+        # What was covered lies elsewhere now.
+        return read(corrected(examination.radiograph, int(event.turn), event.invert == "1"), truth, "", *chosen)
 
     def cover(region: str) -> Any:
         def read_covered(kept: Kept | tuple[()] | None, verdict: str, *chosen: Any) -> tuple:
@@ -196,31 +184,22 @@ def build_read_tab(service: ExaminationService) -> None:
 
         return read_covered
 
-    def paint(
-        kept: Kept | tuple[()] | None,
-        verdict: str,
-        choice: str,
-        percent: float,
-        method: str,
-        target: str,
-        event: gr.EventData,
-    ) -> tuple:
+    def paint(event: gr.EventData, kept: Kept | tuple[()] | None, verdict: str, *chosen: Any) -> tuple:
         strokes = str(event.strokes)
         if kept:
             try:
-                strokes_region(kept[0], strokes)
+                strokes_region(kept[0].radiograph, strokes)
             except PneumoError as error:
                 # What was painted is refused; the radiograph and its answer stay.
                 gr.Warning(str(error))
                 return gr.skip(), gr.skip(), gr.skip(), strokes
-        return *cover(strokes)(kept, verdict, choice, percent, method, target), gr.skip()
+        return *cover(strokes)(kept, verdict, *chosen), gr.skip()
 
-    def check(kept: Kept | tuple[()] | None, choice: str, percent: float, method: str, target: str) -> str:
+    def check(kept: Kept | tuple[()] | None, *chosen: Any) -> str:
         if not kept:
             return '<p class="side-note">Choose an example, or add a chest X-ray, first.</p>'
         try:
-            point = percent / 100 if choice == "custom" else choice
-            return views.sanity_view(service.sanity(kept[0], point, method, target), kept[0])
+            return views.sanity_view(service.sanity(kept[0], **choices_of(*chosen)), kept[0].radiograph)
         except PneumoError as error:
             return f'<p class="side-note">{escape(str(error))}</p>'
 
@@ -300,7 +279,7 @@ def build_read_tab(service: ExaminationService) -> None:
     # Several files take long; examinations of others come in between.
     aside = {**private, "concurrency_id": "uploads", "concurrency_limit": 4}
     with downloads:
-        build_downloads(service, examined, kept, chosen, private)
+        build_downloads(service, kept, private)
     upload.upload(read_upload, [upload, *chosen], [*shown, untrained, upload], **aside)
     chooser.click(read_example, chosen, [*shown, untrained], **private)
     again, latest = [kept, verdict, *chosen], {**private, "trigger_mode": "always_last"}
@@ -331,6 +310,11 @@ def build_read_tab(service: ExaminationService) -> None:
 def not_read(error: PneumoError) -> views.View:
     """Why a file was refused."""
     return views.refusal_view("This file was not read.", str(error))
+
+
+def choices_of(choice: str, percent: float, method: str, target: str) -> dict[str, Any]:
+    """What is chosen on the page, as `ExaminationService` takes it."""
+    return {"operating_point": percent / 100 if choice == "custom" else choice, "method": method, "target": target}
 
 
 def strokes_region(radiograph: Radiograph, strokes: str) -> np.ndarray:

@@ -29,7 +29,7 @@ from pneumo.bundle import (
 from pneumo.cases import CASES, CaseLibrary
 from pneumo.classifier import parse_operating_point
 from pneumo.errors import BundleError, HubUnreachable, PneumoError, ServerBusy
-from pneumo.examination import Examination, Examiner
+from pneumo.examination import Examination, Examiner, radiograph_of
 from pneumo.framing import RASTER
 from pneumo.radiograph import Radiograph, read_radiograph
 from pneumo.sanity import SanityCheck
@@ -79,13 +79,14 @@ class ExaminationService:
         return await asyncio.shield(asyncio.wrap_future(self._current()))
 
     def examine(
-        self, radiograph: Radiograph, operating_point: str | float = OPERATING_POINTS[0], **choices: Any
+        self, radiograph: Radiograph | Examination, operating_point: str | float = OPERATING_POINTS[0], **choices: Any
     ) -> Examination:
         """Examine one radiograph; others wait.
 
         Parameters
         ----------
-        radiograph : Radiograph
+        radiograph : Radiograph or Examination
+            As `Examiner.examine` takes it.
         operating_point : str or float
             The name of one, or a threshold, as `Examiner.examine` takes it.
         **choices
@@ -105,7 +106,7 @@ class ExaminationService:
         return self._in_turn(radiograph, lambda: examiner.examine(radiograph, operating_point, **choices))
 
     def sanity(
-        self, radiograph: Radiograph, operating_point: str | float, method: str, target: str
+        self, radiograph: Radiograph | Examination, operating_point: str | float, method: str, target: str
     ) -> list[SanityCheck]:
         """The maps of the same networks with random weights; arguments and errors as `examine`."""
         examiner = self.examiner()
@@ -158,7 +159,7 @@ class ExaminationService:
                 "Run `python -m training evaluate`."
             ) from error
 
-    def _in_turn(self, radiograph: Radiograph, examine: Callable[[], _T]) -> _T:
+    def _in_turn(self, source: Radiograph | Examination, examine: Callable[[], _T]) -> _T:
         """Do it when those before are done, log it, and give up after `TIME_LIMIT`."""
         asked = time.monotonic()
         waited = None
@@ -172,7 +173,7 @@ class ExaminationService:
             finally:
                 self._began = None
 
-        outcome = "failed"
+        outcome, radiograph = "failed", radiograph_of(source)
         future = self._worker.submit(run)
         try:
             answer = future.result(TIME_LIMIT)
