@@ -6,7 +6,7 @@ that of pneumonia; evidence for NORMAL is what lowers it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -291,11 +291,18 @@ class Method:
         How often the network is run for one map, forward or backward.
     make : callable
         Takes a `pneumo.bundle.Network` and returns an `Explain`.
+    signed : bool
+        Whether it tells what speaks for a class from what speaks against it. If not, both classes have the same map.
     """
 
     title: str
     passes: int
     make: Callable[[Network], Explain]
+    signed: bool = True
+
+    def scale(self, scales: Mapping[str, float], target: str) -> float:
+        """Value that is drawn at full strength for a class, of those found for each; one for both without a sign."""
+        return scales[target] if self.signed else max(scales.values())
 
 
 METHODS = {
@@ -307,7 +314,7 @@ METHODS = {
     "layercam-fused": Method("LayerCAM, three blocks", 2, _layercam_fused),
     "scorecam": Method("Score-CAM", 257, _scorecam(None)),
     "scorecam-fast": Method("fast Score-CAM", _FAST_CHANNELS + 2, _scorecam(_FAST_CHANNELS)),
-    "smoothgrad": Method("SmoothGrad", 2 * _NOISE_SAMPLES, _smoothgrad),
+    "smoothgrad": Method("SmoothGrad", 2 * _NOISE_SAMPLES, _smoothgrad, signed=False),
     "integrated-gradients": Method("integrated gradients", 2 * _PATH_NODES, _integrated_gradients(_PATH_NODES)),
     "integrated-gradients-fast": Method("fast integrated gradients", 2 * _FEW_NODES, _integrated_gradients(_FEW_NODES)),
     "occlusion-zones": Method("occlusion of lung zones", 7, _zones),

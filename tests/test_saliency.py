@@ -187,6 +187,8 @@ def patches(network, prepared, sign):
     return np.nanmean(found, axis=0)
 
 
+SIGNED = np.array([[1, -2], [3, -4]], np.float32)
+"""Evidence with its signs, as a graph of all networks hands it over."""
 FORMULAS = {
     "hirescam": hirescam,
     "hirescam-fine": hirescam_fine,
@@ -217,7 +219,7 @@ def test_formula(bundle, explainers, each_prepared, name, method):
         assert np.any(signed != 0) or "scorecam" in method
         heatmap = explainer.explain(name, each_prepared, target)
         assert (heatmap.method, heatmap.target) == (method, target)
-        assert heatmap.scale == network.heat_scale[method][target]
+        assert heatmap.scale == METHODS[method].scale(network.heat_scale[method], target)
         assert heatmap.box == each_prepared.box(network.framing)
         assert heatmap.values.dtype == np.float32
         np.testing.assert_allclose(heatmap.values, np.maximum(signed, 0), rtol=5e-3, atol=1e-4 * np.abs(signed).max())
@@ -245,6 +247,20 @@ def test_integrated_gradients_are_complete(bundle, explainers, each_prepared, na
     difference = -np.diff(logit_of(network.model, np.stack([image, np.zeros_like(image)])))[0]
     pro, contra = (explainer.evidence(name, [each_prepared], target).sum() for target in reversed(CLASS_NAMES))
     assert pro - contra == pytest.approx(difference, rel=0.05, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_map_without_a_sign_looks_the_same_for_both_classes(bundle, explainers, prepared, name):
+    scales = {"NORMAL": 0.25, "PNEUMONIA": 0.5}
+    network = dataclasses.replace(bundle.networks[name], heat_scale=dict.fromkeys(METHODS, scales))
+    for method, design in METHODS.items():
+        explainer = Explainer(dataclasses.replace(bundle, networks={name: network}), method)
+        drawn = [explainer.explain(name, prepared, target, signed=SIGNED) for target in CLASS_NAMES]
+        assert [heatmap.scale for heatmap in drawn] == ([0.25, 0.5] if design.signed else [0.5, 0.5])
+    assert [method for method, design in METHODS.items() if not design.signed] == ["smoothgrad"]
+    normal, pneumonia = (explainers("smoothgrad").explain(name, prepared, target) for target in CLASS_NAMES)
+    assert np.array_equal(normal.values, pneumonia.values)
+    assert normal.peak == pneumonia.peak
 
 
 def test_fewest_passes_are_told(bundle, prepared):
