@@ -332,12 +332,15 @@ METHODS = {
 - LayerCAM (Jiang et al., IEEE TIP 30, 2021) is HiResCAM with the positive gradients alone; of three blocks, the largest
   of their evidence per area, which shows finer detail.
 - Score-CAM (Wang et al., CVPR workshops 2020) weighs each channel by what the logit gains when the image is seen
-  through that channel alone, over an image of its mean gray; where no channel gains anything, the map is empty. The
-  fast one asks the 16 channels that vary most.
+  through that channel alone, over an image of zeros; where no channel gains anything, the map is empty. The fast one
+  asks the 16 channels that vary most.
 - SmoothGrad (Smilkov et al., arXiv 1706.03825, 2017): size of the mean gradient over 16 noisy copies. It has no
   sign: the map for either class is the same.
-- Integrated gradients (Sundararajan et al., ICML 2017) from an image of its mean gray; in units of the logit; summed
-  in the same cells. The path is integrated at 16 points by Gauss-Legendre quadrature, by the fast ones at 2.
+- Integrated gradients (Sundararajan et al., ICML 2017) from an image of zeros; in units of the logit; summed in the
+  same cells. The path is integrated at 16 points by Gauss-Legendre quadrature, by the fast ones at 2.
 - Occlusion (Zeiler and Fergus, ECCV 2014): by how much the logit falls when a lung zone, or a sliding patch, is covered
   from its surroundings.
+
+An image of zeros is one of the image's own mean gray where a network's `scaling` is "standard", and black where it is
+"unit" or "byte": there what is black can have no integrated gradient.
 """
