@@ -8,7 +8,7 @@ from benchmarks.latency import latency
 from benchmarks.load import load
 from benchmarks.lungs import lungs
 from benchmarks.mutations import mutations
-from benchmarks.saliency import saliency
+from benchmarks.saliency import IMAGES, saliency
 from benchmarks.score import score
 from benchmarks.soak import soak
 from benchmarks.startup import startup
@@ -29,8 +29,8 @@ def main() -> None:
     command.add_argument("--repeats", type=int, default=200)
     command.set_defaults(run=lungs)
     command = commands.add_parser("saliency", help="how far each saliency method can be believed")
-    command.add_argument("--images", type=int, default=30)
-    command.add_argument("--split", choices=("held out", "test"), default="held out")
+    command.add_argument("--images", type=int, help=f"default: {', '.join(f'{n} of {s}' for s, n in IMAGES.items())}")
+    command.add_argument("--split", choices=IMAGES, default="held out")
     command.add_argument("--data", type=Path, default=Path("runs/data/dataset.json"))
     command.add_argument(
         "--masks", type=Path, help="lung masks that people drew (default: as the segmenter finds them)"

@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.linalg import spsolve
 
+from benchmarks.faithfulness import GRID, Judge, Sight, average_drop, curves, road, sight
 from pneumo.backend import load_tensorflow
 from pneumo.bundle import SALIENCY, Bundle, Network, load_bundle
 from pneumo.classifier import Classifier
 from pneumo.evidence import evidence_of
 from pneumo.framing import Prepared, cut
-from pneumo.lungs import lungs_of
+from pneumo.lungs import Lungs, lungs_of
 from pneumo.methods import METHODS
 from pneumo.saliency import Explainer, HeatStatus
 from pneumo.sanity import randomised, rank_correlation
@@ -38,15 +37,21 @@ if TYPE_CHECKING:
 TARGET = CLASS_NAMES[1]
 BASELINES = ("random", "centre", "lungs")
 """Orders of places that need no network: by chance, from the middle, and lungs first."""
-_GRID = 14
-_STEPS = 14
-_BUDGET = 12_000
-"""How often a network may be run for the maps of one method: slow methods are measured on fewer images."""
-_SANITY_IMAGES = 12
+IMAGES = {"held out": 30, "test": 12}
+"""How many pneumonias of a split are measured if nobody says: few of the test's, so that it ends within minutes."""
+_RUNS = 100
+"""How often a network may be run for the maps of one method, times the images: slow methods are measured on fewer."""
+_LEAST = 12
+"""Images on which a method is measured at least, if there are as many."""
+_COMPARED, _LEAST_COMPARED = 12, 4
+"""Of them, those whose maps are compared with other maps, at most and, of slow methods, at least."""
+_COMPARISONS = 6
+"""With four networks that forgot, noise and another exposure."""
+_BATCH = 64
 
 
 def saliency(
-    images: int,
+    images: int | None,
     split: str,
     data: Path,
     masks: Path | None,
@@ -58,8 +63,8 @@ def saliency(
 
     Parameters
     ----------
-    images : int
-        How many pneumonias that all networks call are measured, evenly spread over the split.
+    images : int or None
+        How many pneumonias that all networks call are measured, evenly spread over the split; None for `IMAGES`.
     split : str
         "held out", to choose by, or "test", to report.
     data : Path
@@ -75,36 +80,24 @@ def saliency(
     """
     load_tensorflow()
     from training.bundling import write_json
-    from training.compare import read_json, saliency_table
+    from training.compare import read_json
+    from training.saliency_table import saliency_table
 
+    started = time.process_time()
     bundle = _with_scales(load_bundle(models))
-    prepared, patients = _images(bundle, images, split, data, masks)
-    if not prepared:
+    cases, patients = _cases(bundle, images or IMAGES[split], split, data, masks)
+    if not cases:
         sys.exit(f"No pneumonia of the split {split!r} is called by all networks: there is nothing to measure.")
-    print(f"{len(prepared)} called pneumonias, {split}", flush=True)
-    rows: dict[str, Any] = {}
-    for name, network in bundle.networks.items():
-        judge = _Judge(bundle, name)
-        baselines = {kind: _baseline(kind, judge, prepared, patients) for kind in BASELINES}
-        rows[name] = {"baselines": {kind: found["summary"] for kind, found in baselines.items()}, "methods": {}}
-        others = _other_seeds(network, runs)
-        for method in methods:
-            count = max(_SANITY_IMAGES, min(len(prepared), _BUDGET // METHODS[method].passes // 4))
-            some = np.linspace(0, len(prepared) - 1, min(count, len(prepared))).astype(int)
-            row = _measure(
-                judge,
-                method,
-                [prepared[index] for index in some],
-                patients[some],
-                others,
-                {kind: found["gain"][some] for kind, found in baselines.items()},
-            )
-            rows[name]["methods"][method] = row
-            print(f"{name} {method}: {row['gain']['value']:.3f}, {row['milliseconds']:.1f} ms", flush=True)
+    print(f"{len(cases)} called pneumonias, {split}", flush=True)
+    rows = {
+        name: _measure_network(Judge(bundle, name), methods, cases, patients, _other_seeds(network, runs))
+        for name, network in bundle.networks.items()
+    }
     out = models / SALIENCY
-    content = (read_json(out) or {}) | {split: {"images": len(prepared), "networks": rows}}
+    content = (read_json(out) or {}) | {split: {"images": len(cases), "networks": rows}}
     write_json(out, content)
     print(saliency_table(content[split]))
+    print(f"{time.process_time() - started:.0f} s of processor time")
 
 
 def _with_scales(bundle: Bundle) -> Bundle:
@@ -114,143 +107,119 @@ def _with_scales(bundle: Bundle) -> Bundle:
     return dataclasses.replace(bundle, networks=networks)
 
 
-def _images(
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    """A radiograph as the networks see it, and the lungs that heat is held against."""
+
+    prepared: Prepared
+    lungs: Lungs
+
+
+def _cases(
     bundle: Bundle, count: int, split: str, manifest: Path, masks: Path | None
 ) -> tuple[list[_Case], np.ndarray]:
+    """Called pneumonias, evenly spread over a split, and the patient of each."""
     from training.dataset import open_dataset
     from training.views import load_views
 
     dataset, source = open_dataset(manifest)
     wanted = dataset.held_out() if split == "held out" else dataset.split(split)
     wanted = [image for image in wanted if image.label == TARGET]
-    views = load_views(source, wanted, bundle.segmenter)
-    classifier = Classifier(bundle)
+    prepared = load_views(source, wanted, bundle.segmenter).prepared()
+    called = _called(bundle, prepared)
     kept = []
-    for index, item in enumerate(views.prepared()):
-        if masks:
-            drawn = cv2.imread(str((masks / wanted[index].file).with_suffix(".png")), cv2.IMREAD_GRAYSCALE)
-            if drawn is None:
-                continue
-            lungs = lungs_of(cv2.resize(drawn, item.raster.shape[::-1], interpolation=cv2.INTER_NEAREST) >= 128)
-        else:
-            lungs = item.lungs
+    for image, item, is_called in zip(wanted, prepared, called, strict=True):
         # The networks see what the segmenter finds; heat is held against the mask.
-        if not lungs.found or not item.lungs.found:
-            continue
-        if all(found.decision == TARGET for found in classifier.predict(item).values()):
-            kept.append((item, lungs, wanted[index].patient))
-    chosen = [kept[index] for index in np.linspace(0, len(kept) - 1, min(count, len(kept))).astype(int)]
-    return [_Case(item, lungs) for item, lungs, _ in chosen], np.array([patient for _, _, patient in chosen])
+        lungs = _drawn(masks / image.file, item) if masks else item.lungs
+        if is_called and item.lungs.found and lungs and lungs.found:
+            kept.append((_Case(item, lungs), image.patient))
+    chosen = [kept[index] for index in _spread(len(kept), count)]
+    return [case for case, _ in chosen], np.array([patient for _, patient in chosen])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Case:
-    """A radiograph as the networks see it, and the lungs that heat is held against."""
-
-    prepared: Prepared
-    lungs: Any
-
-
-class _Judge:
-    """Asks one network about altered inputs."""
-
-    def __init__(self, bundle: Bundle, name: str) -> None:
-        self.bundle, self.name = bundle, name
-        self.network = bundle.networks[name]
-        self._classifier = Classifier(dataclasses.replace(bundle, networks={name: self.network}))
-
-    def inputs(self, prepared: Prepared) -> np.ndarray:
-        """What the network sees, shape (size, size)."""
-        network = self.network
-        return prepared.inputs(network.framing, network.scaling, network.input_size)[0, ..., 0]
-
-    def ask(self, images: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities of inputs, shape (n, size, size)."""
-        return self._classifier.probability(self.name, images[..., np.newaxis].astype(np.float32))
+def _drawn(file: Path, prepared: Prepared) -> Lungs | None:
+    """The lungs that people drew of an image; None if they drew none."""
+    drawn = cv2.imread(str(file.with_suffix(".png")), cv2.IMREAD_GRAYSCALE)
+    if drawn is None:
+        return None
+    return lungs_of(cv2.resize(drawn, prepared.raster.shape[::-1], interpolation=cv2.INTER_NEAREST) >= 128)
 
 
-def _cells(values: np.ndarray) -> np.ndarray:
-    """A map's mean in each of 14 x 14 cells."""
-    return cv2.resize(np.asarray(values, np.float32), (_GRID, _GRID), interpolation=cv2.INTER_AREA)
+def _called(bundle: Bundle, prepared: Sequence[Prepared]) -> np.ndarray:
+    """Which radiographs all networks call pneumonia, bool, shape (n,)."""
+    classifier = Classifier(bundle)
+    called = np.ones(len(prepared), bool)
+    for start in range(0, len(prepared), _BATCH):
+        part = prepared[start : start + _BATCH]
+        for name, network in bundle.networks.items():
+            found = classifier.probability(name, np.concatenate([item.inputs(*network.view) for item in part]))
+            called[start : start + _BATCH] &= [
+                classifier.decided(name, float(probability)).decision == TARGET for probability in found
+            ]
+    return called
 
 
-def _curves(judge: _Judge, image: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """Areas under the probability as the hottest places are taken out, and put in (Petsiuk et al., BMVC 2018).
-
-    What is taken out is blurred away; ties fall in a fixed random order.
-    """
-    ties = np.random.default_rng(0).permutation(_GRID * _GRID)
-    order = ties[np.argsort(-_cells(values).ravel()[ties], kind="stable")]
-    ranks = np.empty(_GRID * _GRID)
-    ranks[order] = np.arange(_GRID * _GRID)
-    ranks = cv2.resize(ranks.reshape(_GRID, _GRID), image.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    blurred = cv2.GaussianBlur(image, (0, 0), image.shape[0] / 8)
-    levels = np.linspace(0, _GRID * _GRID, _STEPS + 1)
-    deleted = np.stack([np.where(ranks < level, blurred, image) for level in levels])
-    inserted = np.stack([np.where(ranks < level, image, blurred) for level in levels])
-    found = judge.ask(np.concatenate([deleted, inserted]))
-    return tuple(float(np.trapezoid(part) / _STEPS) for part in np.split(found, 2))  # type: ignore[return-value]
+def _spread(total: int, count: int) -> np.ndarray:
+    """Numbers of some of a list, evenly spread over it."""
+    return np.linspace(0, total - 1, min(count, total)).astype(int)
 
 
-def _road(judge: _Judge, image: np.ndarray, values: np.ndarray) -> float:
-    """ROAD (Rong et al., ICML 2022) at a fifth of the image: probability without the coldest minus without the hottest.
-
-    What is removed is imputed linearly from its neighbours.
-    """
-    order = np.argsort(-_cells(values).ravel(), kind="stable")
-    fifth = len(order) // 5
-    altered = []
-    for cells in (order[-fifth:], order[:fifth]):
-        mask = np.zeros(_GRID * _GRID, np.uint8)
-        mask[cells] = 1
-        whole = cv2.resize(mask.reshape(_GRID, _GRID), image.shape[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
-        altered.append(_imputed(image, whole))
-    coldest, hottest = judge.ask(np.stack(altered))
-    return float(coldest - hottest)
+def _affordable(images: int, passes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the images on which a method is measured, and, of these, of those whose maps are compared."""
+    maps = _RUNS * images // passes
+    some = _spread(images, max(_LEAST, maps))
+    return some, _spread(len(some), min(_COMPARED, max(_LEAST_COMPARED, maps // _COMPARISONS)))
 
 
-def _imputed(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Each pixel of the mask as the mean of its four neighbours: one sparse linear system."""
-    numbers = np.full(image.shape, -1)
-    numbers[mask] = np.arange(mask.sum())
-    rows, columns = np.nonzero(mask)
-    total = np.zeros(len(rows))
-    degree = np.zeros(len(rows))
-    entries = []
-    for down, right in ((0, 1), (1, 0), (0, -1), (-1, 0)):
-        y, x = rows + down, columns + right
-        inside = (y >= 0) & (y < image.shape[0]) & (x >= 0) & (x < image.shape[1])
-        own = np.flatnonzero(inside)
-        y, x = y[inside], x[inside]
-        degree[own] += 1
-        hidden = mask[y, x]
-        np.add.at(total, own[~hidden], image[y, x][~hidden])
-        entries.append((own[hidden], numbers[y, x][hidden]))
-    own, others = (np.concatenate(part) for part in zip(*entries, strict=True))
-    size = len(rows)
-    matrix = coo_matrix((-np.ones(len(own)), (own, others)), (size, size)).tocsc()
-    matrix += coo_matrix((degree, (np.arange(size), np.arange(size))), (size, size)).tocsc()
-    result = image.copy()
-    result[mask] = spsolve(matrix, total)
-    return result
+def _measure_network(
+    judge: Judge, methods: Sequence[str], cases: list[_Case], patients: np.ndarray, others: list[keras.Model]
+) -> dict[str, Any]:
+    sights = [sight(judge, judge.inputs(case.prepared)) for case in cases]
+    baselines = {kind: _baseline(kind, judge, cases, sights) for kind in BASELINES}
+    # Each compiled once for all methods; a graph holds the normalisations of the network it was made of.
+    forgetful = {step: _instead(judge, model) for step, model in _forgetful(judge.network).items()}
+    seeds = [_instead(judge, model) for model in others]
+    rows = {}
+    for method in methods:
+        some, compared = _affordable(len(cases), METHODS[method].passes)
+        row = _measure(
+            judge,
+            method,
+            [cases[index] for index in some],
+            [sights[index] for index in some],
+            patients[some],
+            compared,
+            forgetful,
+            seeds,
+            {kind: {key: values[some] for key, values in found.items()} for kind, found in baselines.items()},
+        )
+        rows[method] = row
+        print(f"{judge.name} {method}: {row['gain']['value']:.3f}, {row['milliseconds']:.1f} ms", flush=True)
+    return {
+        "baselines": {kind: _summary(found["gain"], patients) for kind, found in baselines.items()},
+        "baselines_log_odds": {kind: _summary(found["gain_log_odds"], patients) for kind, found in baselines.items()},
+        "methods": rows,
+    }
 
 
-def _baseline(kind: str, judge: _Judge, cases: list[_Case], patients: np.ndarray) -> dict[str, Any]:
+def _summary(values: Sequence[float] | np.ndarray, patients: np.ndarray) -> dict[str, Any]:
     from training.metrics import interval_of_mean
 
-    gains = []
-    for index, case in enumerate(cases):
+    return interval_of_mean(np.asarray(values), patients)
+
+
+def _baseline(kind: str, judge: Judge, cases: list[_Case], sights: list[Sight]) -> dict[str, np.ndarray]:
+    found = []
+    for index, (case, seen) in enumerate(zip(cases, sights, strict=True)):
         if kind == "random":
-            values = np.random.default_rng(index).random((_GRID, _GRID))
+            values = np.random.default_rng(index).random((GRID, GRID))
         elif kind == "centre":
-            away = np.linspace(-1, 1, _GRID)
+            away = np.linspace(-1, 1, GRID)
             values = 2 - np.hypot(away[:, np.newaxis], away)
         else:
             values = _in_frame(judge.network, case.prepared, case.lungs.mask)
-        deletion, insertion = _curves(judge, judge.inputs(case.prepared), values)
-        gains.append(insertion - deletion)
-    gain = np.array(gains)
-    return {"gain": gain, "summary": interval_of_mean(gain, patients)}
+        found.append(curves(judge, seen, values))
+    return {key: np.array([areas[key] for areas in found]) for key in ("gain", "gain_log_odds")}
 
 
 def _in_frame(network: Network, prepared: Prepared, mask: np.ndarray) -> np.ndarray:
@@ -258,102 +227,91 @@ def _in_frame(network: Network, prepared: Prepared, mask: np.ndarray) -> np.ndar
 
 
 def _measure(
-    judge: _Judge,
+    judge: Judge,
     method: str,
     cases: list[_Case],
+    sights: list[Sight],
     patients: np.ndarray,
-    others: list[keras.Model],
-    baselines: dict[str, np.ndarray],
+    compared: np.ndarray,
+    forgetful: dict[str, Bundle],
+    seeds: list[Bundle],
+    baselines: dict[str, dict[str, np.ndarray]],
 ) -> dict[str, Any]:
-    from training.metrics import interval_of_mean
-
     explainer = Explainer(judge.bundle, method)
-
-    def explain(item: Prepared) -> np.ndarray:
-        return explainer.evidence(judge.name, [item], TARGET)[0]
-
-    explain(cases[0].prepared)
-    lists: dict[str, list[float]] = {
-        key: [] for key in ("share", "ratio", "peak", "insertion", "deletion", "drop", "road")
-    }
-    times, blank, maps = [], 0, []
-    for case in cases:
-        started = time.perf_counter()
+    # Compiles.
+    explainer.explain(judge.name, cases[0].prepared, TARGET)
+    lists: list[dict[str, float]] = []
+    times, processor, blank, maps = [], [], 0, []
+    for case, seen in zip(cases, sights, strict=True):
+        started, busy = time.perf_counter(), time.process_time()
         heatmap = explainer.explain(judge.name, case.prepared, TARGET)
         times.append(1000 * (time.perf_counter() - started))
+        processor.append(1000 * (time.process_time() - busy))
         maps.append(heatmap.values)
-        if heatmap.status is not HeatStatus.DRAWN:
-            blank += 1
+        blank += heatmap.status is not HeatStatus.DRAWN
         evidence = evidence_of(heatmap, case.lungs)
         # An empty map points nowhere: no heat in the lungs, no order better than chance.
-        lists["share"].append(evidence.share_in_lungs if evidence else 0.0)
-        lists["ratio"].append(evidence.share_in_lungs / evidence.chance if evidence else 0.0)
-        lists["peak"].append(float(bool(evidence and evidence.peak_zone)))
-        image = judge.inputs(case.prepared)
-        deletion, insertion = _curves(judge, image, heatmap.values)
-        lists["deletion"].append(deletion)
-        lists["insertion"].append(insertion)
-        lists["drop"].append(_average_drop(judge, image, heatmap.values))
-        lists["road"].append(_road(judge, image, heatmap.values))
-    gain = np.array(lists["insertion"]) - np.array(lists["deletion"])
-    row: dict[str, Any] = {key: interval_of_mean(np.array(values), patients) for key, values in lists.items()}
-    row["gain"] = interval_of_mean(gain, patients)
-    row["beyond"] = {kind: interval_of_mean(gain - other, patients) for kind, other in baselines.items()}
-    few = cases[:: max(1, len(cases) // _SANITY_IMAGES)][:_SANITY_IMAGES]
-    own = maps[:: max(1, len(cases) // _SANITY_IMAGES)][:_SANITY_IMAGES]
-    spare = _Spare(judge, method)
-    row["cascade"] = _cascade(judge, spare, few, own)
-    row["noise"] = _similarity(own, [explain(_noisy(case.prepared)) for case in few])
-    row["exposure"] = _similarity(own, [explain(_exposed(case.prepared)) for case in few])
-    row["seeds"] = _mean([_similarity(own, spare.maps(model, few)) for model in others])
-    return row | {"images": len(cases), "blank": blank / len(cases), "milliseconds": statistics.median(times)}
+        lists.append(
+            {
+                "share": evidence.share_in_lungs if evidence else 0.0,
+                "ratio": evidence.share_in_lungs / evidence.chance if evidence else 0.0,
+                "peak": float(bool(evidence and evidence.peak_zone)),
+                **curves(judge, seen, heatmap.values),
+                "drop": average_drop(judge, seen, heatmap.values),
+                "road": road(judge, seen.image, heatmap.values),
+            }
+        )
+    measured = {key: np.array([found[key] for found in lists]) for key in lists[0]}
+    row: dict[str, Any] = {key: _summary(values, patients) for key, values in measured.items()}
+    for beyond, gain in (("beyond", "gain"), ("beyond_log_odds", "gain_log_odds")):
+        row[beyond] = {kind: _summary(measured[gain] - found[gain], patients) for kind, found in baselines.items()}
+
+    few, own = [cases[index].prepared for index in compared], [maps[index] for index in compared]
+
+    def likeness(*others: Sequence[np.ndarray]) -> dict[str, Any] | None:
+        return _likeness(own, others, patients[compared])
+
+    def maps_of(bundle: Bundle) -> np.ndarray:
+        return Explainer(bundle, method).evidence(judge.name, few, TARGET)
+
+    # Rank correlation with the maps of networks that forget from the top, layer by layer (Adebayo et al., 2018).
+    row["cascade"] = {step: likeness(maps_of(bundle)) for step, bundle in forgetful.items()}
+    row["noise"] = likeness(explainer.evidence(judge.name, [_noisy(item) for item in few], TARGET))
+    row["exposure"] = likeness(explainer.evidence(judge.name, [_exposed(item) for item in few], TARGET))
+    row["seeds"] = likeness(*map(maps_of, seeds)) if seeds else None
+    return row | {
+        "images": len(cases),
+        "compared": len(few),
+        "blank": blank / len(cases),
+        "milliseconds": statistics.median(times),
+        "processor_milliseconds": statistics.median(processor),
+    }
 
 
-def _average_drop(judge: _Judge, image: np.ndarray, values: np.ndarray) -> float:
-    """Share of the probability that is lost if the image is seen through the map alone (Chattopadhyay et al., 2018)."""
-    mask = cv2.resize(np.asarray(values, np.float32), image.shape[::-1])
-    before, after = judge.ask(np.stack([image, image * (mask / mask.max() if mask.max() > 0 else mask)]))
-    return float(max(0.0, before - after) / before)
+def _instead(judge: Judge, model: keras.Model) -> Bundle:
+    """The judge's bundle with another network of the same architecture alone."""
+    return dataclasses.replace(judge.bundle, networks={judge.name: dataclasses.replace(judge.network, model=model)})
 
 
-class _Spare:
-    """A copy of a network that takes the weights of others, compiled once for all of them."""
-
-    def __init__(self, judge: _Judge, method: str) -> None:
-        self._method = method
-        network = dataclasses.replace(judge.network, model=randomised(judge.network.model))
-        self._bundle, self._name = dataclasses.replace(judge.bundle, networks={judge.name: network}), judge.name
-        self._explainer: Explainer | None = None
-
-    def maps(self, model: keras.Model, cases: list[_Case]) -> list[np.ndarray]:
-        """The maps of another network of the same architecture."""
-        self._bundle.networks[self._name].model.set_weights(model.get_weights())
-        # tf-keras-vis copies the network that it is given, weights and all.
-        if self._explainer is None or self._method == "gradcam":
-            self._explainer = Explainer(self._bundle, self._method)
-        return [self._explainer.evidence(self._name, [case.prepared], TARGET)[0] for case in cases]
-
-
-def _cascade(judge: _Judge, spare: _Spare, cases: list[_Case], own: list[np.ndarray]) -> dict[str, float | None]:
-    """Rank correlation with the maps of networks that forget from the top, layer by layer (Adebayo et al., 2018)."""
-    trained = judge.network.model
-    names = [layer.name for layer in reversed(trained.layers) if layer.weights]
-    result: dict[str, float | None] = {}
-    features = architecture(judge.network.name).features
+def _forgetful(network: Network) -> dict[str, keras.Model]:
+    """Networks that forgot from the top down to a layer, by that layer: the head, block 5, block 3, all."""
+    names = [layer.name for layer in reversed(network.model.layers) if layer.weights]
+    features = architecture(network.name).features
     steps = ("probability", features[-1], features[len(features) // 2], names[-1])
-    for step in steps:
-        forgotten = names[: names.index(step) + 1]
-        result[step] = _similarity(own, spare.maps(randomised(trained, forgotten), cases))
-    return result
+    return {step: randomised(network.model, names[: names.index(step) + 1]) for step in steps}
 
 
-def _similarity(first: list[np.ndarray], second: list[np.ndarray]) -> float | None:
-    return _mean([rank_correlation(one, other) for one, other in zip(first, second, strict=True)])
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+def _likeness(
+    own: Sequence[np.ndarray], others: Sequence[Sequence[np.ndarray]], patients: np.ndarray
+) -> dict[str, Any] | None:
+    """Mean rank correlation of maps with their counterparts, and its interval; None where none can be compared."""
+    pairs = [[rank_correlation(one, other) for one, other in zip(own, maps, strict=True)] for maps in others]
+    found = [[value for value in values if value is not None] for values in zip(*pairs, strict=True)]
+    known = np.array([bool(values) for values in found])
+    if not known.any():
+        return None
+    means = [float(np.mean(values)) for values in found if values]
+    return _summary(means, patients[known]) | {"images": len(means)}
 
 
 def _altered(prepared: Prepared, change: Callable[[np.ndarray], np.ndarray]) -> Prepared:

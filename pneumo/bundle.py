@@ -77,7 +77,8 @@ class Network:
     thresholds : dict of str to float
         By `OPERATING_POINTS`: from this calibrated probability on, the decision is pneumonia.
     heat_scale : dict of str to dict of str to float
-        By method of `pneumo.methods` and by class, the value that is drawn at full strength.
+        By method of `pneumo.methods` and by class, the value that is drawn at full strength; what
+        `pneumo.methods.Method.scale` makes of both is drawn.
     """
 
     name: str

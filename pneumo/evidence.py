@@ -11,6 +11,7 @@ from pneumo.framing import RASTER
 from pneumo.lungs import ZONES, Lungs, share
 from pneumo.report import percent
 from pneumo.saliency import Heatmap, HeatStatus
+from pneumo.zoo import CLASS_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +98,23 @@ def zone_words(zone: str) -> str:
     return f"{zone.replace('_', ' ')} zone"
 
 
-def disagreement(found: Mapping[str, Evidence]) -> str:
-    """That networks point at different zones, in one sentence; "" if two of them share their main zone.
+def disagreement(found: Mapping[str, Evidence], decision: str) -> str:
+    """That networks which decide alike point at different places, in one sentence; "" if they do not.
+
+    They do if no two have the same main zone, or if those that call pneumonia do not all have it in the same lung: a
+    pneumonia is somewhere. What speaks for normal may lie in either.
 
     Parameters
     ----------
     found : mapping of str to Evidence
         By the title of the network; of networks that decided alike.
+    decision : str
+        What they decided, one of `pneumo.zoo.CLASS_NAMES`.
     """
     zones = {title: evidence.main_zone for title, evidence in found.items() if evidence.main_zone}
-    if len(zones) < 2 or len(set(zones.values())) < len(zones):
+    scattered = len(zones) > 1 and len(set(zones.values())) == len(zones)
+    lungs = {zone.partition("_")[0] for zone in zones.values()}
+    if not scattered and not (decision == CLASS_NAMES[1] and len(lungs) > 1):
         return ""
     places = ", ".join(f"{title} at the {zone_words(zone)}" for title, zone in zones.items())
-    return f"The networks point at different zones: {places}."
+    return f"The networks point at different {'zones' if scattered else 'lungs'}: {places}."

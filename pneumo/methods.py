@@ -6,7 +6,7 @@ that of pneumonia; evidence for NORMAL is what lowers it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -291,11 +291,18 @@ class Method:
         How often the network is run for one map, forward or backward.
     make : callable
         Takes a `pneumo.bundle.Network` and returns an `Explain`.
+    signed : bool
+        Whether it tells what speaks for a class from what speaks against it. If not, both classes have the same map.
     """
 
     title: str
     passes: int
     make: Callable[[Network], Explain]
+    signed: bool = True
+
+    def scale(self, scales: Mapping[str, float], target: str) -> float:
+        """Value that is drawn at full strength for a class, of those found for each; one for both without a sign."""
+        return scales[target] if self.signed else max(scales.values())
 
 
 METHODS = {
@@ -307,7 +314,7 @@ METHODS = {
     "layercam-fused": Method("LayerCAM, three blocks", 2, _layercam_fused),
     "scorecam": Method("Score-CAM", 257, _scorecam(None)),
     "scorecam-fast": Method("fast Score-CAM", _FAST_CHANNELS + 2, _scorecam(_FAST_CHANNELS)),
-    "smoothgrad": Method("SmoothGrad", 2 * _NOISE_SAMPLES, _smoothgrad),
+    "smoothgrad": Method("SmoothGrad", 2 * _NOISE_SAMPLES, _smoothgrad, signed=False),
     "integrated-gradients": Method("integrated gradients", 2 * _PATH_NODES, _integrated_gradients(_PATH_NODES)),
     "integrated-gradients-fast": Method("fast integrated gradients", 2 * _FEW_NODES, _integrated_gradients(_FEW_NODES)),
     "occlusion-zones": Method("occlusion of lung zones", 7, _zones),
@@ -325,12 +332,15 @@ METHODS = {
 - LayerCAM (Jiang et al., IEEE TIP 30, 2021) is HiResCAM with the positive gradients alone; of three blocks, the largest
   of their evidence per area, which shows finer detail.
 - Score-CAM (Wang et al., CVPR workshops 2020) weighs each channel by what the logit gains when the image is seen
-  through that channel alone, over an image of its mean gray; where no channel gains anything, the map is empty. The
-  fast one asks the 16 channels that vary most.
+  through that channel alone, over an image of zeros; where no channel gains anything, the map is empty. The fast one
+  asks the 16 channels that vary most.
 - SmoothGrad (Smilkov et al., arXiv 1706.03825, 2017): size of the mean gradient over 16 noisy copies. It has no
   sign: the map for either class is the same.
-- Integrated gradients (Sundararajan et al., ICML 2017) from an image of its mean gray; in units of the logit; summed
-  in the same cells. The path is integrated at 16 points by Gauss-Legendre quadrature, by the fast ones at 2.
+- Integrated gradients (Sundararajan et al., ICML 2017) from an image of zeros; in units of the logit; summed in the
+  same cells. The path is integrated at 16 points by Gauss-Legendre quadrature, by the fast ones at 2.
 - Occlusion (Zeiler and Fergus, ECCV 2014): by how much the logit falls when a lung zone, or a sliding patch, is covered
   from its surroundings.
+
+An image of zeros is one of the image's own mean gray where a network's `scaling` is "standard", and black where it is
+"unit" or "byte": there what is black can have no integrated gradient.
 """

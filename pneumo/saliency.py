@@ -41,7 +41,8 @@ class Heatmap:
     box : Box
         What of the radiograph it covers; elsewhere the network saw nothing.
     scale : float
-        Value that is drawn at full strength: fixed for a network and class, not stretched image by image.
+        Value that is drawn at full strength: fixed for a network and class, not stretched image by image; the same for
+        both classes where the method has no sign.
     """
 
     method: str
@@ -168,7 +169,7 @@ class Explainer:
             values = self.evidence(name, [prepared], target)[0]
         else:
             values = class_evidence(signed[np.newaxis], network.input_size, target)[0]
-        scale = network.heat_scale[self.method][target]
+        scale = METHODS[self.method].scale(network.heat_scale[self.method], target)
         return Heatmap(self.method, target, values, prepared.box(network.framing), scale)
 
     def evidence(self, name: str, prepared: Sequence[Prepared], target: str) -> np.ndarray:

@@ -19,8 +19,9 @@ from pneumo.radiograph import read_radiograph
 from pneumo.ui.examples import FOLDER, load_examples
 from pneumo.zoo import ARCHITECTURES, build
 from training.card import card
-from training.compare import best_method, tables
+from training.compare import tables
 from training.recipes import DEFAULT, recipe
+from training.saliency_table import best_method
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ import pytest
 import scipy.special
 import tensorflow as tf
 from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
+from tf_keras_vis.layercam import Layercam
+from tf_keras_vis.saliency import Saliency
 from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
 
 from pneumo.bundle import load_bundle
@@ -188,6 +190,8 @@ def patches(network, prepared, sign):
     return np.nanmean(found, axis=0)
 
 
+SIGNED = np.array([[1, -2], [3, -4]], np.float32)
+"""Evidence with its signs, as a graph of all networks hands it over."""
 FORMULAS = {
     "hirescam": hirescam,
     "hirescam-fine": hirescam_fine,
@@ -218,10 +222,65 @@ def test_formula(bundle, explainers, each_prepared, name, method):
         assert np.any(signed != 0) or "scorecam" in method
         heatmap = explainer.explain(name, each_prepared, target)
         assert (heatmap.method, heatmap.target) == (method, target)
-        assert heatmap.scale == network.heat_scale[method][target]
+        assert heatmap.scale == METHODS[method].scale(network.heat_scale[method], target)
         assert heatmap.box == each_prepared.box(network.framing)
         assert heatmap.values.dtype == np.float32
         np.testing.assert_allclose(heatmap.values, np.maximum(signed, 0), rtol=5e-3, atol=1e-4 * np.abs(signed).max())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_layercam_is_that_of_tf_keras_vis(bundle, explainers, each_prepared, name):
+    network = bundle.networks[name]
+    oracle = Layercam(network.model, model_modifier=ReplaceToLinear(), clone=True)
+    for target, sign in (("NORMAL", -1), ("PNEUMONIA", 1)):
+        expected = oracle(
+            functools.partial(lambda sign, output: sign * output[:, 0], sign),
+            seen(network, each_prepared),
+            penultimate_layer="conv5",
+            expand_cam=False,
+            normalize_cam=False,
+        )
+        assert np.max(expected) > 0
+        found = explainers("layercam").evidence(name, [each_prepared], target)
+        np.testing.assert_allclose(found, expected, rtol=5e-3, atol=1e-4 * np.max(expected))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_smoothgrad_is_that_of_tf_keras_vis(bundle, explainers, each_prepared, name, monkeypatch):
+    """Under the same noise, before the oracle drops the sign of each gradient by itself, which hides what cancels."""
+    network = bundle.networks[name]
+    inputs = seen(network, each_prepared)
+    noise = np.random.default_rng(0).standard_normal((16, *inputs.shape), np.float32)
+    monkeypatch.setattr(np.random, "normal", lambda _mean, spread, shape: np.asarray(spread) * noise.reshape(shape))
+    oracle = Saliency(network.model, model_modifier=ReplaceToLinear(), clone=True)
+    options = {"gradient_modifier": None, "keepdims": True, "normalize_map": False}
+    expected = oracle(lambda output: output[:, 0], inputs, smooth_samples=16, smooth_noise=0.15, **options)
+    found = explainers("smoothgrad").evidence(name, [each_prepared], "PNEUMONIA")
+    np.testing.assert_allclose(found, np.abs(expected)[..., 0], rtol=5e-3, atol=1e-3 * np.abs(expected).max())
+    # The noise matters: without any, the map is another.
+    plain = oracle(lambda output: output[:, 0], inputs, **options)
+    np.testing.assert_allclose(plain, input_gradient(network.model, inputs), rtol=5e-3, atol=1e-3 * np.abs(plain).max())
+    assert not np.allclose(found, np.abs(plain)[..., 0], rtol=0.05, atol=0.05 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_integrated_gradients_are_those_of_xplique(bundle, explainers, each_prepared, name):
+    pytest.importorskip(
+        "xplique",
+        reason="xplique 2.0.2 asks for tensorflow <= 2.20 and scikit-learn <= 1.7, older than those pinned here",
+    )
+    from xplique.attributions import IntegratedGradients
+
+    network = bundle.networks[name]
+    model = keras.models.clone_model(network.model)
+    model.set_weights(network.model.get_weights())
+    ReplaceToLinear()(model)
+    oracle = IntegratedGradients(model, steps=300)
+    signed = np.asarray(oracle(seen(network, each_prepared), np.ones((1, 1), np.float32)))
+    expected = summed(signed.reshape(network.input_size, network.input_size), network.input_size // 8)
+    explainer = explainers("integrated-gradients")
+    pro, contra = (explainer.evidence(name, [each_prepared], target)[0] for target in reversed(CLASS_NAMES))
+    np.testing.assert_allclose(pro - contra, expected, atol=0.05 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -246,6 +305,20 @@ def test_integrated_gradients_are_complete(bundle, explainers, each_prepared, na
     difference = -np.diff(logit_of(network.model, np.stack([image, np.zeros_like(image)])))[0]
     pro, contra = (explainer.evidence(name, [each_prepared], target).sum() for target in reversed(CLASS_NAMES))
     assert pro - contra == pytest.approx(difference, rel=0.05, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_map_without_a_sign_looks_the_same_for_both_classes(bundle, explainers, prepared, name):
+    scales = {"NORMAL": 0.25, "PNEUMONIA": 0.5}
+    network = dataclasses.replace(bundle.networks[name], heat_scale=dict.fromkeys(METHODS, scales))
+    for method, design in METHODS.items():
+        explainer = Explainer(dataclasses.replace(bundle, networks={name: network}), method)
+        drawn = [explainer.explain(name, prepared, target, signed=SIGNED) for target in CLASS_NAMES]
+        assert [heatmap.scale for heatmap in drawn] == ([0.25, 0.5] if design.signed else [0.5, 0.5])
+    assert [method for method, design in METHODS.items() if not design.signed] == ["smoothgrad"]
+    normal, pneumonia = (explainers("smoothgrad").explain(name, prepared, target) for target in CLASS_NAMES)
+    assert np.array_equal(normal.values, pneumonia.values)
+    assert normal.peak == pneumonia.peak
 
 
 def test_fewest_passes_are_told(bundle, prepared):

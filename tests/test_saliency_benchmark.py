@@ -1,20 +1,21 @@
 """The measures of `python -m benchmarks saliency`, on a judge whose evidence is known."""
 
-import dataclasses
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
+import scipy.integrate
 
-from benchmarks.saliency import BASELINES, _Case, _curves, _imputed, _Judge, _road, _Spare, saliency
+from benchmarks.faithfulness import Judge as NetworkJudge
+from benchmarks.faithfulness import average_drop, curves, imputed, road, sight
+from benchmarks.saliency import BASELINES, _affordable, _called, _forgetful, _instead, _likeness, saliency
 from pneumo.bundle import EMBEDDED, MANIFEST, SALIENCY, load_bundle
-from pneumo.methods import METHODS
+from pneumo.classifier import Classifier, logit
 from pneumo.radiograph import read_radiograph
-from pneumo.saliency import Explainer
-from pneumo.sanity import randomised
 from pneumo.zoo import ARCHITECTURES
-from training.compare import saliency_table
+from training.saliency_table import best_method, saliency_table
 
 SIZE = 56
 
@@ -23,7 +24,7 @@ class Judge:
     """Looks at one corner alone: its probability is what is bright there."""
 
     def ask(self, images: np.ndarray) -> np.ndarray:
-        return np.clip(images[:, :16, :16].mean(axis=(1, 2)), 0, 1)
+        return logit(images[:, :16, :16].mean(axis=(1, 2)))
 
 
 @pytest.fixture
@@ -40,23 +41,72 @@ def corner(row: int, column: int) -> np.ndarray:
     return values
 
 
+def gain(image: np.ndarray, values: np.ndarray) -> float:
+    return curves(Judge(), sight(Judge(), image), values)["gain"]
+
+
 def test_right_map_deletes_at_once_and_inserts_at_once(image):
-    deletion, insertion = _curves(Judge(), image, corner(0, 0))
-    assert insertion - deletion > 0.2
-    wrong_deletion, wrong_insertion = _curves(Judge(), image, corner(10, 10))
-    assert wrong_deletion > deletion
-    assert wrong_insertion < insertion
-    random = np.random.default_rng(0).random((14, 14))
-    assert abs(np.diff(_curves(Judge(), image, random))[0]) < 0.2
+    seen = sight(Judge(), image)
+    right, wrong = (curves(Judge(), seen, corner(*place)) for place in ((0, 0), (10, 10)))
+    assert right["gain"] == right["insertion"] - right["deletion"]
+    assert right["gain"] > 0.2
+    assert wrong["deletion"] > right["deletion"]
+    assert wrong["insertion"] < right["insertion"]
+    assert abs(gain(image, np.random.default_rng(0).random((14, 14)))) < 0.2
 
 
 def test_flat_map_is_a_random_order(image):
-    assert abs(np.diff(_curves(Judge(), image, np.zeros((7, 7))))[0]) < 0.2
+    assert abs(gain(image, np.zeros((7, 7)))) < 0.2
+
+
+def test_curves_are_areas_under_what_is_asked_step_by_step():
+    """One altered input at a time, 14 cells further at each step; the cells are 4 pixels wide."""
+    generator = np.random.default_rng(3)
+    image, values = generator.random((SIZE, SIZE)).astype(np.float32), generator.random((14, 14))
+    weights = generator.normal(0, 0.05, (SIZE, SIZE))
+
+    class Linear:
+        def ask(self, images: np.ndarray) -> np.ndarray:
+            return (images * weights).sum(axis=(1, 2))
+
+    blurred = cv2.GaussianBlur(image, (0, 0), SIZE / 8)
+    answers = {"deletion": [], "insertion": []}
+    for step in range(15):
+        taken = np.zeros(14 * 14, bool)
+        taken[np.argsort(-values.ravel())[: 14 * step]] = True
+        taken = taken.reshape(14, 14).repeat(4, axis=0).repeat(4, axis=1)
+        for name, altered in (("deletion", ~taken), ("insertion", taken)):
+            answers[name].append((np.where(altered, image, blurred) * weights).sum())
+    found = curves(Linear(), sight(Linear(), image), values)
+    for name, odds in answers.items():
+        assert found[f"{name}_log_odds"] == pytest.approx(scipy.integrate.trapezoid(odds, dx=1 / 14), abs=1e-4)
+        probabilities = 1 / (1 + np.exp(-np.array(odds)))
+        assert found[name] == pytest.approx(scipy.integrate.trapezoid(probabilities, dx=1 / 14), abs=1e-5)
+
+
+def test_log_odds_tell_maps_apart_where_the_probability_is_saturated(image):
+    """A network that is sure of the blurred image too: its probability shows next to nothing."""
+
+    class Sure:
+        def ask(self, images: np.ndarray) -> np.ndarray:
+            return 8 + 8 * images[:, :16, :16].mean(axis=(1, 2))
+
+    seen = sight(Sure(), image)
+    right, wrong = (curves(Sure(), seen, corner(*place)) for place in ((0, 0), (10, 10)))
+    assert abs(right["gain"] - wrong["gain"]) < 0.001
+    assert right["gain_log_odds"] - wrong["gain_log_odds"] > 1
+
+
+def test_average_drop_is_of_the_probability_through_the_map_alone(image):
+    seen = sight(Judge(), image)
+    assert average_drop(Judge(), seen, np.ones((14, 14))) == pytest.approx(0, abs=1e-6)
+    assert average_drop(Judge(), seen, np.zeros((14, 14))) == pytest.approx(1, abs=1e-6)
+    assert average_drop(Judge(), seen, corner(10, 10)) == pytest.approx(1, abs=1e-6)
 
 
 def test_road_tells_the_hottest_from_the_coldest(image):
-    assert _road(Judge(), image, corner(0, 0)) > 0.3
-    assert _road(Judge(), image, -corner(0, 0)) < -0.3
+    assert road(Judge(), image, corner(0, 0)) > 0.3
+    assert road(Judge(), image, -corner(0, 0)) < -0.3
 
 
 def test_imputation_is_linear():
@@ -66,16 +116,16 @@ def test_imputation_is_linear():
     mask = np.zeros((SIZE, SIZE), bool)
     mask[10:30, 20:40] = True
     mask[45, 5] = True
-    np.testing.assert_allclose(_imputed(np.where(mask, -1000, plane), mask), plane, atol=1e-9)
+    np.testing.assert_allclose(imputed(np.where(mask, -1000, plane), mask), plane, atol=1e-9)
 
 
 def test_whole_benchmark(manifest, masks, runs, tmp_path, capsys):
     """With the networks that ship, on two of the shipped pneumonias; the runs are those of other, tiny networks."""
     models, methods = shutil.copytree(EMBEDDED, tmp_path / "models"), ["hirescam"]
-    (models / SALIENCY).write_text('{"held out": {"images": 1, "networks": {}}}')
+    before = json.loads((models / SALIENCY).read_text())["held out"]
     saliency(2, "test", manifest, masks, runs / "none", models, methods)
     measured = json.loads((models / SALIENCY).read_text())
-    assert set(measured) == {"held out", "test"}
+    assert measured["held out"] == before
     content = measured["test"]
     assert content["networks"].keys() == ARCHITECTURES.keys()
     for found in content["networks"].values():
@@ -87,24 +137,151 @@ def test_whole_benchmark(manifest, masks, runs, tmp_path, capsys):
             assert row["gain"]["value"] == pytest.approx(row["insertion"]["value"] - row["deletion"]["value"])
             assert 0 <= row["share"]["value"] <= 1
             assert 0 <= row["blank"] <= 1
-            assert row["images"] == content["images"]
+            assert row["images"] == row["compared"] == content["images"]
+            assert row["gain_log_odds"]["value"] == pytest.approx(
+                row["insertion_log_odds"]["value"] - row["deletion_log_odds"]["value"]
+            )
+            low, high = row["cascade"]["conv1"]["interval"]
+            assert -1 <= low <= row["cascade"]["conv1"]["value"] <= high <= 1
+            assert row["seeds"] is None, "there are no other seeds here"
     table = saliency_table(content)
     assert table in capsys.readouterr().out
     assert table.count("\n") == 1 + 3 * (len(methods) + len(BASELINES))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_spare_network_draws_the_maps_of_the_one_whose_weights_it_takes(bundle_folder, images, method):
-    bundle = load_bundle(bundle_folder)
-    prepared = bundle.prepare(read_radiograph(images / "test" / "PNEUMONIA" / "person100_bacteria_482.jpeg"))
-    spare = _Spare(_Judge(bundle, "cnn"), method)
-    for seed in (1, 2):
-        model = randomised(bundle.networks["cnn"].model, seed=seed)
-        network = dataclasses.replace(bundle.networks["cnn"], model=model)
-        explainer = Explainer(dataclasses.replace(bundle, networks={"cnn": network}), method)
-        expected = explainer.evidence("cnn", [prepared], "PNEUMONIA")[0]
-        (found,) = spare.maps(model, [_Case(prepared, prepared.lungs)])
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+@pytest.fixture(scope="module")
+def bundle(bundle_folder):
+    return load_bundle(bundle_folder)
+
+
+@pytest.fixture(scope="module")
+def prepared(bundle, images):
+    files = sorted((images / "test").glob("*/*.jpeg"))
+    return bundle.prepare_all([read_radiograph(file) for file in files])
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_judge_answers_as_the_program(bundle, prepared, name):
+    judge = NetworkJudge(bundle, name)
+    odds = judge.ask(np.stack([judge.inputs(item) for item in prepared]))
+    classifier = Classifier(bundle)
+    expected = [classifier.predict(item)[name].probability for item in prepared]
+    np.testing.assert_allclose(1 / (1 + np.exp(-odds)), expected, atol=1e-5)
+
+
+def test_called_is_what_every_network_decides(prepared):
+    bundle = load_bundle(EMBEDDED)
+    classifier = Classifier(bundle)
+    expected = [all(found.decision == "PNEUMONIA" for found in classifier.predict(item).values()) for item in prepared]
+    assert {*expected} == {True, False}
+    assert _called(bundle, prepared).tolist() == expected
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_each_network_that_forgot_is_asked_with_its_own_normalisations(bundle, name):
+    """A graph holds them as they were when it was made."""
+    judge = NetworkJudge(bundle, name)
+    inputs = np.random.default_rng(0).normal(size=(3, judge.network.input_size, judge.network.input_size))
+    forgetful = _forgetful(judge.network)
+    assert list(forgetful) == ["probability", "conv5", "conv3", "conv1"]
+    kept = dict.fromkeys(forgetful, 0)
+    for step, model in forgetful.items():
+        asked = NetworkJudge(_instead(judge, model), name).ask(inputs)
+        expected = logit(model(inputs[..., np.newaxis].astype(np.float32), training=False).numpy()[:, 0])
+        slope, offset = judge.network.slope, judge.network.offset
+        np.testing.assert_allclose(asked, slope * expected + offset, rtol=1e-3, atol=1e-3)
+        pairs = zip(model.get_weights(), judge.network.model.get_weights(), strict=True)
+        kept[step] = sum(np.array_equal(*pair) for pair in pairs)
+    # Each step forgets more; the trained network itself stays as it is.
+    assert sorted(kept.values(), reverse=True) == list(kept.values())
+    assert len({*kept.values()}) == len(kept)
+
+
+def test_likeness_is_the_mean_correlation_with_its_interval():
+    generator = np.random.default_rng(0)
+    own = [generator.random((28, 28)) for _ in range(4)]
+    flat = np.zeros((28, 28))
+    found = _likeness(own, [own], np.array(list("abcd")))
+    assert (found["value"], found["images"]) == (pytest.approx(1), 4)
+    found = _likeness(own, [[own[0], -own[1], flat, own[3]]], np.array(list("abcd")))
+    assert (found["value"], found["images"]) == (pytest.approx(1 / 3), 3)
+    assert found["interval"] == pytest.approx([-1, 1])
+    found = _likeness(own[:2], [own[:2], [-own[0], own[1]]], np.array(list("ab")))
+    assert found["value"] == pytest.approx(0.5), "of several networks, their mean for each image"
+    assert _likeness(own, [[flat] * 4], np.array(list("abcd"))) is None
+
+
+@pytest.mark.parametrize(("images", "passes", "measured", "compared"), [(12, 2, 12, 12), (12, 257, 12, 4)])
+def test_slow_methods_are_measured_on_fewer_images(images, passes, measured, compared):
+    some, few = _affordable(images, passes)
+    assert (len(some), len(few)) == (measured, compared)
+    assert (some[0], some[-1], few[0], few[-1]) == (0, images - 1, 0, measured - 1)
+
+
+def row(likeness, **others) -> dict:
+    mean = {"value": 0.5, "interval": [0.4, 0.6]}
+    keys = ("share", "ratio", "insertion", "deletion", "gain", "road", "drop")
+    return {
+        **dict.fromkeys(keys, mean),
+        "peak": {"value": 1.0, "interval": [1.0, 1.0]},
+        "beyond": {"random": mean, "centre": {"value": 0.1, "interval": [0.0, 0.2]}},
+        "cascade": {"probability": likeness, "conv5": None, "conv3": likeness, "conv1": likeness},
+        **dict.fromkeys(("seeds", "noise", "exposure"), likeness),
+        **{"images": 30, "blank": 0.2, "milliseconds": 7.6},
+        **others,
+    }
+
+
+def test_table_of_a_measurement_without_intervals():
+    """As the networks that ship were measured on held-out images."""
+    found = {"baselines": {"centre": {"value": 0.3, "interval": [0.2, 0.4]}}, "methods": {"hirescam": row(0.25)}}
+    head, _, first, order = saliency_table({"images": 30, "networks": {"cnn": found}}).split("\n")
+    assert "log odds" not in head
+    cells = dict(zip(head.split(" | "), first.split(" | "), strict=True))
+    assert cells["of them for rank correlations |"] == "12 |"
+    assert cells["images"] == "30"
+    assert cells["blank"] == "20 % [10 %, 37 %]"
+    assert cells["peak in the lungs"] == "1.00 [0.89, 1.00]"
+    assert cells["the same beyond the best of the orders"] == "0.100 [0.000, 0.200]"
+    assert cells["rank correlation: noise"] == "0.25"
+    assert "0.25 / - / 0.25 / 0.25" in first
+    assert cells["ms of processor time"] == "-"
+    assert order.startswith("| CNN: centre order |")
+    assert order.count("|") == head.count("|")
+
+
+def test_table_of_a_measurement_with_intervals():
+    likeness = {"value": 0.25, "interval": [0.1, 0.4], "images": 4}
+    odds = {"value": 2.5, "interval": [2.0, 3.0]}
+    more = {f"{key}_log_odds": odds for key in ("insertion", "deletion", "gain")}
+    more |= {"beyond_log_odds": {"random": odds}, "compared": 4, "processor_milliseconds": 3.2}
+    gain = {"centre": {"value": 0.3, "interval": [0.2, 0.4]}}
+    found = {
+        "baselines": gain,
+        "baselines_log_odds": {"centre": odds},
+        "methods": {"hirescam": row(likeness, **more, seeds=None)},
+    }
+    head, _, first, order = saliency_table({"images": 30, "networks": {"cnn": found}}).split("\n")
+    cells = dict(zip(head.split(" | "), first.split(" | "), strict=True))
+    assert cells["insertion - deletion, log odds"] == "2.50 [2.00, 3.00]"
+    assert cells["rank correlation: other seeds"] == "-"
+    assert cells["rank correlation: noise"] == "0.25 [0.10, 0.40]"
+    assert cells["of them for rank correlations |"] == "4 |"
+    assert cells["ms of processor time"] == "3"
+    cells = dict(zip(head.split(" | "), order.split(" | "), strict=True))
+    assert cells["insertion - deletion"] == "0.300 [0.200, 0.400]"
+    assert cells["insertion - deletion, log odds"] == "2.50 [2.00, 3.00]"
+
+
+def test_rule_reads_correlations_with_and_without_intervals():
+    def measured(wrap):
+        rows = {"hirescam": row(wrap(0.3)), "layercam": row(wrap(0.1))}
+        rows["hirescam"]["gain"] = {"value": 0.9, "interval": [0.8, 1.0]}
+        return {"networks": {"cnn": {"baselines": {}, "methods": rows}}}
+
+    assert best_method(measured(lambda value: value)) == "layercam"
+    assert best_method(measured(lambda value: {"value": value, "interval": [0, 1], "images": 4})) == "layercam"
+    assert best_method(measured(lambda value: 0.1)) == "hirescam"
 
 
 def test_nothing_to_measure_is_said(manifest, masks, runs, bundle_folder, tmp_path):

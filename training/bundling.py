@@ -58,7 +58,8 @@ HEAT_PASSES = 5_000
 _LEAST_MAPS = 16
 HEAT_RULE = (
     f"{HEAT_PERCENTILE}th percentile, over held-out images of a class with any heat, of the map's largest value; "
-    f"of all of them, or of as many, evenly spread, as {HEAT_PASSES} runs of the network allow, at least {_LEAST_MAPS}"
+    f"of all of them, or of as many, evenly spread, as {HEAT_PASSES} runs of the network allow, at least "
+    f"{_LEAST_MAPS}; of both classes together where the method has no sign"
 )
 
 
@@ -264,9 +265,9 @@ def _heat_scales(network: Network, held_out: Views) -> dict[str, Any]:
         if not len(everything):
             continue
         scales[method] = {
-            # A class for which nothing was ever drawn takes the scale of the other.
+            # A class for which nothing was ever drawn takes the scale of the other; without a sign, there is only one.
             "scale": {
-                label: float(np.percentile(found if len(found) else everything, HEAT_PERCENTILE))
+                label: float(np.percentile(found if len(found) and design.signed else everything, HEAT_PERCENTILE))
                 for label, found in drawn.items()
             },
             "rule": HEAT_RULE,

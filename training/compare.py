@@ -10,13 +10,13 @@ from typing import Any
 
 from pneumo.bundle import ABLATION, GATE_RECORD, SALIENCY, SYSTEMS, FolderFiles, read_manifest
 from pneumo.bundle import METRICS as METRICS_FILE
-from pneumo.methods import METHODS as SALIENCY_METHODS
 from pneumo.report import DETAILS, METRICS, calibration_words, cells, percent, test_rows, title
 from training.balance import epoch_images
 from training.errors import TrainingError
 from training.gate_table import gate_table
 from training.markdown import markdown_table, signed
 from training.published import published_rows, published_words
+from training.saliency_table import saliency_table
 from training.systems import results_table as systems_results
 
 _MARK = "<!-- table:{name} -->\n"
@@ -298,70 +298,6 @@ def ablation_table(results: dict[str, dict[str, Any]], training: dict[str, int])
         pairs.append((first["ece"], second["ece"]))
         rows.append((row["title"], line + [f"{one:.3f} / {two:.3f}" for one, two in pairs]))
     return markdown_table(columns, rows)
-
-
-_SALIENCY = {
-    "share": ("heat in the lungs", 2),
-    "ratio": ("times chance", 2),
-    "peak": ("peak in the lungs", 2),
-    "insertion": ("insertion", 3),
-    "deletion": ("deletion", 3),
-    "gain": ("insertion - deletion", 3),
-    "road": ("ROAD", 3),
-    "drop": ("average drop", 2),
-}
-_SIMILARITIES = {"seeds": "other seeds", "noise": "noise", "exposure": "gamma 0.8"}
-MOST_PASSES, MOST_BLANK, MOST_LIKENESS = 2, 0.01, 0.2
-"""The rule of benchmarks/saliency.py by which the default method is chosen, in numbers."""
-
-
-def saliency_table(measured: dict[str, Any]) -> str:
-    """The saliency benchmark of one split: a row a method and network, and the orders that need no network."""
-    columns = [words for words, _ in _SALIENCY.values()]
-    columns.insert(list(_SALIENCY).index("gain") + 1, "the same beyond the best of the orders")
-    columns += ["rank correlation: weights random from the top down to the head / block 5 / block 3 / all"]
-    columns += [f"rank correlation: {words}" for words in _SIMILARITIES.values()] + ["blank", "ms", "images"]
-    rows = []
-    for name, found in measured["networks"].items():
-        for method, row in found["methods"].items():
-            line = [_interval(row[key], digits) for key, (_, digits) in _SALIENCY.items()]
-            least = min(row["beyond"].values(), key=lambda entry: entry["value"])
-            line.insert(list(_SALIENCY).index("gain") + 1, _interval(least, 3))
-            line += [" / ".join(map(_likeness, row["cascade"].values()))]
-            line += [_likeness(row[key]) for key in _SIMILARITIES]
-            line += [percent(row["blank"], 0), f"{row['milliseconds']:.0f}", str(row["images"])]
-            rows.append((f"{title(name)}: {SALIENCY_METHODS[method].title}", line))
-        for kind, entry in found["baselines"].items():
-            line = [_interval(entry, 3) if key == "gain" else "" for key in _SALIENCY]
-            rows.append((f"{title(name)}: {kind} order", line + [""] * (len(columns) - len(line))))
-    return markdown_table(columns, rows)
-
-
-def best_method(measured: dict[str, Any]) -> str:
-    """The method that the rule of benchmarks/saliency.py chooses, from what was measured on held-out images."""
-    networks = list(measured["networks"].values())
-    quick = [
-        method
-        for method in networks[0]["methods"]
-        if SALIENCY_METHODS[method].passes <= MOST_PASSES
-        and all(found["methods"][method]["blank"] <= MOST_BLANK for found in networks)
-    ]
-    likeness = {
-        method: max(abs(list(found["methods"][method]["cascade"].values())[-1] or 0) for found in networks)
-        for method in quick
-    }
-    unlike = [method for method in quick if likeness[method] < MOST_LIKENESS]
-    gain = {method: sum(found["methods"][method]["gain"]["value"] for found in networks) for method in unlike or quick}
-    return max(gain, key=lambda method: gain[method])
-
-
-def _likeness(correlation: float | None) -> str:
-    return "-" if correlation is None else f"{correlation:.2f}"
-
-
-def _interval(entry: dict[str, Any], digits: int) -> str:
-    low, high = entry["interval"]
-    return f"{entry['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def uncertain_words(uncertain: dict[str, Any]) -> str:
