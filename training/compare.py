@@ -14,7 +14,7 @@ from pneumo.report import DETAILS, METRICS, calibration_words, cells, percent, t
 from training.balance import epoch_images
 from training.errors import TrainingError
 from training.gate_table import gate_table
-from training.markdown import markdown_table, signed
+from training.markdown import markdown_table, signed, with_interval
 from training.published import published_rows, published_words
 from training.saliency_table import saliency_table
 from training.systems import results_table as systems_results
@@ -197,16 +197,16 @@ def shortcuts_table(
     """
     others = beside.get("shortcuts", {})
     head = [title(name) for name in next(iter(shortcuts.values()))]
-    rows = [(name, [_interval(entry, 3) for entry in entries.values()]) for name, entries in shortcuts.items()]
+    rows = [(name, [with_interval(entry, 3) for entry in entries.values()]) for name, entries in shortcuts.items()]
     if others:
         head.append(f"{beside['recipe']} recipe: {title('together')}")
-        rows = [(name, [*row, _interval(others[name]["together"], 3)]) for name, row in rows]
+        rows = [(name, [*row, with_interval(others[name]["together"], 3)]) for name, row in rows]
     files = [floor for floor in floors if any(words in floor["title"] for words in _FILE_ALONE)]
     if files:
         rows = [(name, [*row, "-"]) for name, row in rows]
         for floor in files:
             alone = f"{floor['title'].removeprefix('floor: ')} alone"
-            rows.append((alone, ["-"] * len(head) + [_interval(floor["test"]["auc"], 3)]))
+            rows.append((alone, ["-"] * len(head) + [with_interval(floor["test"]["auc"], 3)]))
         head.append("no network")
     return markdown_table(head, rows)
 
