@@ -24,7 +24,7 @@ from pneumo.ui.components import bounded_slider, radiograph_file, radiograph_fil
 from pneumo.ui.download import build_downloads
 from pneumo.ui.examples import load_examples
 from pneumo.ui.service import ExaminationService
-from pneumo.ui.tools import build_tool
+from pneumo.ui.tools import build_tool, choice_inputs, record_of
 from pneumo.zoo import CLASS_NAMES
 
 UPLOAD_LIFETIME = 60
@@ -220,11 +220,8 @@ def build_read_tab(service: ExaminationService) -> None:
         if radiograph is None:
             raise gr.Error("A radiograph must be given; received none. Upload a file of it.", print_exception=False)
         name, data = radiograph
-        try:
-            read = corrected(read_radiograph(data, name), int(turn), invert)
-            return service.examine(read, operating_point, method=method, target=target, cover=cover).record()
-        except PneumoError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+        choices = {"operating_point": operating_point, "method": method, "target": target, "cover": cover}
+        return record_of(service, data, name, turn, invert, **choices)
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=260):
@@ -233,8 +230,9 @@ def build_read_tab(service: ExaminationService) -> None:
                 f'<p class="side-note">{KINDS}, one or several, or a ZIP archive of them; {MIN_SIDE} pixels to '
                 f"{MAX_PIXELS // 10**6} megapixels, at most "
                 f"{MAX_BYTES // 2**20} MiB. The upload's file is deleted once it is read; of a DICOM file only the "
-                "picture and its kind are kept. The radiograph stays in the server's memory, for another operating "
-                f"point to be tried, until this page is closed or unused for {sessions.LIFETIME // 60} minutes. "
+                "picture and its kind are kept. The radiograph stays in the server's memory, with what the networks "
+                "said of it, for another operating point to be tried, until this page is closed or unused for "
+                f"{sessions.LIFETIME // 60} minutes. "
                 "Nothing else of it is kept. Upload no picture in which a patient's name is written.</p>"
             )
             chooser = gr.HTML(views.example_buttons(examples), js_on_load=_CHOOSE, elem_id="examples")
@@ -295,15 +293,10 @@ def build_read_tab(service: ExaminationService) -> None:
 
     # Never shown: what a program calls, with the same answer as the page.
     api_input = radiograph_file(label="radiograph", visible=False)
-    api_point = gr.Textbox(OPERATING_POINTS[0], label="operating_point", visible=False)
-    api_method = gr.Textbox(DEFAULT_METHOD, label="method", visible=False)
-    api_target = gr.Textbox(DECIDED, label="target", visible=False)
-    api_cover = gr.Textbox("", label="cover", visible=False)
-    api_turn = gr.Number(0, label="turn", visible=False, precision=0)
-    api_invert = gr.Checkbox(False, label="invert", visible=False)
     api_output = typed_json(ExaminationRecord, label="examination", visible=False)
-    api_inputs = [api_input, api_point, api_method, api_target, api_cover, api_turn, api_invert]
-    gr.Button(visible=False).click(examine_file, api_inputs, api_output, api_name="examine", **shared)
+    gr.Button(visible=False).click(
+        examine_file, [api_input, *choice_inputs()], api_output, api_name="examine", **shared
+    )
     build_tool(service, shared)
 
 

@@ -1,6 +1,7 @@
 """What the server remembers of an open page, and when it forgets it.
 
-Gradio keeps each session's values, among them the radiograph and the HTML last shown, until the server ends.
+Gradio keeps each session's values, among them the examination on show, with its radiograph and what was computed of it
+(`pneumo.reading`), and the HTML last shown, until the server ends.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from pneumo.errors import BundleError, PneumoError
 from pneumo.examination import DECIDED
 from pneumo.methods import DEFAULT_METHOD
 from pneumo.radiograph import corrected, read_radiograph
+from pneumo.records import ExaminationRecord
 from pneumo.ui.service import ExaminationService
 
 PATH = "/gradio_api/mcp"
@@ -58,20 +59,39 @@ def build_tool(service: ExaminationService, options: dict[str, Any]) -> None:
         Returns:
             The examination as JSON: probabilities, decisions, where the evidence lies, and warnings.
         """
-        try:
-            read = corrected(read_radiograph(decoded(radiograph), "radiograph"), int(turn), invert)
-            examination = service.examine(read, operating_point, method=method, target=target, cover=cover)
-        except PneumoError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        return json.dumps(examination.record(), ensure_ascii=False)
+        choices = {"operating_point": operating_point, "method": method, "target": target, "cover": cover}
+        record = record_of(service, decoded(radiograph), "radiograph", turn, invert, **choices)
+        return json.dumps(record, ensure_ascii=False)
 
-    defaults = {"operating_point": OPERATING_POINTS[0], "method": DEFAULT_METHOD, "target": DECIDED, "cover": ""}
-    inputs: list[Any] = [gr.Textbox(label="radiograph", visible=False)]
-    inputs += [gr.Textbox(value, label=name, visible=False) for name, value in defaults.items()]
-    inputs += [gr.Number(0, label="turn", visible=False, precision=0)]
-    inputs += [gr.Checkbox(False, label="invert", visible=False)]
+    inputs = [gr.Textbox(label="radiograph", visible=False), *choice_inputs()]
     output = gr.Textbox(label="examination", visible=False)
     gr.Button(visible=False).click(examine, inputs, output, api_name=ENDPOINT, **options)
+
+
+def record_of(
+    service: ExaminationService, data: bytes, name: str, turn: float, invert: bool, **choices: str
+) -> ExaminationRecord:
+    """What a program is answered: the record of a file, righted first, by the choices of `ExaminationService.examine`.
+
+    Raises
+    ------
+    gradio.Error
+        With the words of the refusal.
+    """
+    try:
+        return service.examine(corrected(read_radiograph(data, name), int(turn), invert), **choices).record()
+    except PneumoError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def choice_inputs() -> list[Any]:
+    """Inputs, not shown, of what a program can choose: operating point, method, target, cover, turn and invert."""
+    defaults = {"operating_point": OPERATING_POINTS[0], "method": DEFAULT_METHOD, "target": DECIDED, "cover": ""}
+    return [
+        *(gr.Textbox(value, label=name, visible=False) for name, value in defaults.items()),
+        gr.Number(0, label="turn", visible=False, precision=0),
+        gr.Checkbox(False, label="invert", visible=False),
+    ]
 
 
 def decoded(text: str) -> bytes:
