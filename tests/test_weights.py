@@ -73,7 +73,7 @@ def test_layers_that_hold_others(tmp_path):
 def test_another_architecture(tmp_path, saved, asked):
     small(saved).save(tmp_path / "network.keras")
     # Keras also warns of layers that the file lacks.
-    with warnings.catch_warnings(action="ignore"), pytest.raises(ValueError, match="could not be loaded|expected"):
+    with warnings.catch_warnings(action="ignore"), pytest.raises(ValueError, match=r"could not be loaded|expected"):
         load_weights(small(asked), tmp_path / "network.keras")
 
 
