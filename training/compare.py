@@ -14,7 +14,7 @@ from pneumo.report import DETAILS, METRICS, cells, percent, test_rows, title
 from training.errors import TrainingError
 from training.gate_table import gate_table
 from training.markdown import markdown_table, signed
-from training.saliency_table import saliency_table
+from training.saliency_table import default_table, saliency_table
 from training.systems import results_table as systems_results
 
 _MARK = "<!-- table:{name} -->\n"
@@ -52,8 +52,9 @@ def tables(folder: Path) -> dict[str, str]:
         result["systems"] = systems_results(systems)
     if gate := read_json(folder / GATE_RECORD):
         result["gate"] = gate_table(gate)
-    for split, measured in (read_json(folder / SALIENCY) or {}).items():
-        result[f"saliency_{split.replace(' ', '_')}"] = saliency_table(measured)
+    if saliency := read_json(folder / SALIENCY):
+        result["saliency_default"] = default_table(saliency)
+        result |= {f"saliency_{split.replace(' ', '_')}": saliency_table(found) for split, found in saliency.items()}
     return result
 
 
