@@ -13,9 +13,10 @@ from benchmarks.faithfulness import average_drop, curves, imputed, road, sight
 from benchmarks.saliency import BASELINES, _affordable, _called, _forgetful, _instead, _likeness, saliency
 from pneumo.bundle import EMBEDDED, MANIFEST, SALIENCY, load_bundle
 from pneumo.classifier import Classifier, logit
+from pneumo.methods import DEFAULT_METHOD
 from pneumo.radiograph import read_radiograph
 from pneumo.zoo import ARCHITECTURES
-from training.saliency_table import best_method, saliency_table
+from training.saliency_table import best_method, default_table, saliency_table
 
 SIZE = 56
 
@@ -218,13 +219,15 @@ def test_slow_methods_are_measured_on_fewer_images(images, passes, measured, com
     assert (some[0], some[-1], few[0], few[-1]) == (0, images - 1, 0, measured - 1)
 
 
+MEAN = {"value": 0.5, "interval": [0.4, 0.6]}
+
+
 def row(likeness, **others) -> dict:
-    mean = {"value": 0.5, "interval": [0.4, 0.6]}
     keys = ("share", "ratio", "insertion", "deletion", "gain", "road", "drop")
     return {
-        **dict.fromkeys(keys, mean),
+        **dict.fromkeys(keys, MEAN),
         "peak": {"value": 1.0, "interval": [1.0, 1.0]},
-        "beyond": {"random": mean, "centre": {"value": 0.1, "interval": [0.0, 0.2]}},
+        "beyond": {"random": MEAN, "centre": {"value": 0.1, "interval": [0.0, 0.2]}},
         "cascade": {"probability": likeness, "conv5": None, "conv3": likeness, "conv1": likeness},
         **dict.fromkeys(("seeds", "noise", "exposure"), likeness),
         **{"images": 30, "blank": 0.2, "milliseconds": 7.6},
@@ -273,9 +276,23 @@ def test_table_of_a_measurement_with_intervals():
     assert cells["insertion - deletion, log odds"] == "2.50 [2.00, 3.00]"
 
 
+def test_table_of_the_default_has_both_splits():
+    found = {"cnn": {"baselines": {}, "methods": {DEFAULT_METHOD: row(0.25), "hirescam": row(0.5)}}}
+    likeness = {"value": 0.15, "interval": [0.1, 0.2], "images": 12}
+    more = {"cnn": {"baselines": {}, "methods": {DEFAULT_METHOD: row(likeness, beyond_log_odds={"lungs": MEAN})}}}
+    splits = {"held out": {"images": 30, "networks": found}, "test": {"images": 12, "networks": more}}
+    head, _, chosen_by, test, goal = default_table(splits).split("\n")
+    assert head.count("|") == chosen_by.count("|") == test.count("|") == goal.count("|")
+    assert chosen_by.startswith("| CNN, held out, which it was chosen by | 0.50 [0.40, 0.60] |")
+    assert chosen_by.endswith("| - | 0.25 | 30 |")
+    assert test.startswith("| CNN, test |")
+    assert test.endswith("| 0.50 [0.40, 0.60] | 0.15 [0.10, 0.20] | 30 |")
+    assert "at least 0.95" in goal
+
+
 def test_rule_reads_correlations_with_and_without_intervals():
     def measured(wrap):
-        rows = {"hirescam": row(wrap(0.3)), "layercam": row(wrap(0.1))}
+        rows = {"hirescam": row(wrap(0.3), blank=0.0), "layercam": row(wrap(0.1), blank=0.0)}
         rows["hirescam"]["gain"] = {"value": 0.9, "interval": [0.8, 1.0]}
         return {"networks": {"cnn": {"baselines": {}, "methods": rows}}}
 

@@ -16,7 +16,7 @@ from training.errors import TrainingError
 from training.gate_table import gate_table
 from training.markdown import markdown_table, signed, with_interval
 from training.published import published_rows, published_words
-from training.saliency_table import saliency_table
+from training.saliency_table import default_table, saliency_table
 from training.systems import results_table as systems_results
 
 _MARK = "<!-- table:{name} -->\n"
@@ -62,8 +62,9 @@ def tables(folder: Path) -> dict[str, str]:
         result["systems"] = systems_results(systems)
     if gate := read_json(folder / GATE_RECORD):
         result["gate"] = gate_table(gate)
-    for split, measured in (read_json(folder / SALIENCY) or {}).items():
-        result[f"saliency_{split.replace(' ', '_')}"] = saliency_table(measured)
+    if saliency := read_json(folder / SALIENCY):
+        result["saliency_default"] = default_table(saliency)
+        result |= {f"saliency_{split.replace(' ', '_')}": saliency_table(found) for split, found in saliency.items()}
     return result
 
 

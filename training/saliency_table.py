@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pneumo.methods import METHODS
+from pneumo.methods import DEFAULT_METHOD, METHODS
 from pneumo.report import percent, title
 from training.markdown import markdown_table
 from training.metrics import wilson_interval
@@ -31,10 +31,9 @@ def saliency_table(measured: dict[str, Any]) -> str:
 
     A measurement without log odds, intervals of rank correlations, or processor time is shown without them.
     """
-    first = next((row for found in measured["networks"].values() for row in found["methods"].values()), {})
-    means = {
-        key: words for key, words in (_PLACES | _CURVES | _LOG_ODDS | _OTHERS).items() if key in first or not first
-    }
+    all_rows = [row for found in measured["networks"].values() for row in found["methods"].values()]
+    known = _PLACES | _CURVES | _LOG_ODDS | _OTHERS
+    means = {key: words for key, words in known.items() if all(key in row for row in all_rows)}
     columns = [words for words, _ in means.values()]
     columns += ["rank correlation: weights random from the top down to the head / block 5 / block 3 / all"]
     columns += [f"rank correlation: {words}" for words in _SIMILARITIES.values()]
@@ -53,6 +52,28 @@ def saliency_table(measured: dict[str, Any]) -> str:
             line = [_interval(gains[key], digits) if gains.get(key) else "" for key, (_, digits) in means.items()]
             rows.append((f"{title(name)}: {kind} order", line + [""] * (len(columns) - len(line))))
     return markdown_table(columns, rows)
+
+
+_GOALS = {"share": "at least 0.75", "peak": "at least 0.95", "beyond": "above 0, interval and all"}
+_OF_DEFAULT = ("share", "ratio", "peak", "gain", "beyond", "beyond_log_odds")
+_SPLITS = {"held out": "held out, which it was chosen by", "test": "test"}
+
+
+def default_table(measured: dict[str, Any]) -> str:
+    """The default method on each split that was measured, beside the goals."""
+    means = _PLACES | _CURVES | _LOG_ODDS
+    columns = [means[key][0] for key in _OF_DEFAULT] + ["rank correlation, weights all random", "images"]
+    # Of a difference that stands alone, not beside what it is a difference of.
+    columns = [words.replace("the same", "insertion - deletion") for words in columns]
+    rows = []
+    for split, content in measured.items():
+        for name, found in content["networks"].items():
+            if row := found["methods"].get(DEFAULT_METHOD):
+                line = [_mean(key, row, means[key][1]) if key in row else "-" for key in _OF_DEFAULT]
+                line += [_correlation(list(row["cascade"].values())[-1]), str(row["images"])]
+                rows.append((f"{title(name)}, {_SPLITS[split]}", line))
+    goals = [_GOALS.get(key, "") for key in _OF_DEFAULT]
+    return markdown_table(columns, [*rows, ("goal", [*goals, f"below {MOST_LIKENESS}", ""])])
 
 
 def best_method(measured: dict[str, Any]) -> str:
