@@ -7,7 +7,7 @@ from typing import Any
 
 from pneumo.methods import DEFAULT_METHOD, METHODS
 from pneumo.report import percent, title
-from training.markdown import markdown_table
+from training.markdown import markdown_table, with_interval
 from training.metrics import wilson_interval
 
 MOST_PASSES, MOST_BLANK, MOST_LIKENESS = 2, 0.01, 0.2
@@ -49,7 +49,7 @@ def saliency_table(measured: dict[str, Any]) -> str:
             rows.append((f"{title(name)}: {METHODS[method].title}", line))
         for kind, entry in found["baselines"].items():
             gains = {"gain": entry, "gain_log_odds": found.get("baselines_log_odds", {}).get(kind)}
-            line = [_interval(gains[key], digits) if gains.get(key) else "" for key, (_, digits) in means.items()]
+            line = [with_interval(gains[key], digits) if gains.get(key) else "" for key, (_, digits) in means.items()]
             rows.append((f"{title(name)}: {kind} order", line + [""] * (len(columns) - len(line))))
     return markdown_table(columns, rows)
 
@@ -101,7 +101,7 @@ def _mean(key: str, row: Mapping[str, Any], digits: int) -> str:
     if key == "peak" and entry["value"] in (0, 1):
         # Resampling knows no spread where all or none are hits.
         entry = entry | {"interval": wilson_interval(round(entry["value"] * row["images"]), row["images"])}
-    return _interval(entry, digits)
+    return with_interval(entry, digits)
 
 
 def _blank(row: Mapping[str, Any]) -> str:
@@ -123,10 +123,5 @@ def _value(correlation: Mapping[str, Any] | float | None) -> float | None:
 
 def _correlation(entry: Mapping[str, Any] | float | None) -> str:
     if isinstance(entry, Mapping):
-        return _interval(entry, 2)
+        return with_interval(entry, 2)
     return "-" if entry is None else f"{entry:.2f}"
-
-
-def _interval(entry: Mapping[str, Any], digits: int) -> str:
-    low, high = entry["interval"]
-    return f"{entry['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
