@@ -11,7 +11,6 @@ from pneumo.framing import RASTER
 from pneumo.lungs import ZONES, Lungs, share
 from pneumo.report import percent
 from pneumo.saliency import Heatmap, HeatStatus
-from pneumo.zoo import CLASS_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,12 @@ class Evidence:
         """The zone with most of the heat; "" if none has any."""
         zone = max(self.zones, key=lambda name: self.zones[name])
         return zone if self.zones[zone] > 0 else ""
+
+    @property
+    def main_lung(self) -> str:
+        """The lung, "right" or "left", with more than two thirds of the heat in the lungs; "" if none has."""
+        sides = {side: sum(self.zones[zone] for zone in ZONES if zone.startswith(side)) for side in ("right", "left")}
+        return next((side for side, share in sides.items() if share > 2 / 3 * self.share_in_lungs), "")
 
     @property
     def words(self) -> str:
@@ -98,23 +103,20 @@ def zone_words(zone: str) -> str:
     return f"{zone.replace('_', ' ')} zone"
 
 
-def disagreement(found: Mapping[str, Evidence], decision: str) -> str:
-    """That networks which decide alike point at different places, in one sentence; "" if they do not.
+def disagreement(found: Mapping[str, Evidence]) -> str:
+    """That networks point at different places, in one sentence; "" if they do not.
 
-    They do if no two have the same main zone, or if those that call pneumonia do not all have it in the same lung: a
-    pneumonia is somewhere. What speaks for normal may lie in either.
+    They do if no two have the same main zone, or if two have their main lung on different sides. The sides of the main
+    zones alone say little: where the heat lies in both lungs, chance decides which zone has most.
 
     Parameters
     ----------
     found : mapping of str to Evidence
         By the title of the network; of networks that decided alike.
-    decision : str
-        What they decided, one of `pneumo.zoo.CLASS_NAMES`.
     """
     zones = {title: evidence.main_zone for title, evidence in found.items() if evidence.main_zone}
     scattered = len(zones) > 1 and len(set(zones.values())) == len(zones)
-    lungs = {zone.partition("_")[0] for zone in zones.values()}
-    if not scattered and not (decision == CLASS_NAMES[1] and len(lungs) > 1):
+    if not scattered and len({evidence.main_lung for evidence in found.values()} - {""}) < 2:
         return ""
     places = ", ".join(f"{title} at the {zone_words(zone)}" for title, zone in zones.items())
     return f"The networks point at different {'zones' if scattered else 'lungs'}: {places}."

@@ -176,7 +176,7 @@ class Examination:
                 for name, evidence in found.items()
                 if self.predictions[name].decision == decision and name not in blind
             }
-            warnings.append(disagreement(alike, decision))
+            warnings.append(disagreement(alike))
         return tuple(filter(None, warnings))
 
     def record(self) -> ExaminationRecord:
