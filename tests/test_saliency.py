@@ -19,7 +19,7 @@ from pneumo.classifier import Classifier
 from pneumo.cover import fill
 from pneumo.errors import BundleError, UnknownNameError
 from pneumo.framing import WHOLE, Prepared
-from pneumo.methods import METHODS
+from pneumo.methods import METHODS, _integrated_gradients
 from pneumo.radiograph import read_radiograph
 from pneumo.saliency import Explainer, Heatmap, HeatStatus
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
@@ -244,6 +244,8 @@ def test_layercam_is_that_of_tf_keras_vis(bundle, explainers, each_prepared, nam
         np.testing.assert_allclose(found, expected, rtol=5e-3, atol=1e-4 * np.max(expected))
 
 
+# tf-keras-vis hands a network of one input a list.
+@pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match")
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_smoothgrad_is_that_of_tf_keras_vis(bundle, explainers, each_prepared, name, monkeypatch):
     """Under the same noise, before the oracle drops the sign of each gradient by itself, which hides what cancels."""
@@ -263,7 +265,7 @@ def test_smoothgrad_is_that_of_tf_keras_vis(bundle, explainers, each_prepared, n
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_integrated_gradients_are_those_of_xplique(bundle, explainers, each_prepared, name):
+def test_integrated_gradients_are_those_of_xplique(bundle, each_prepared, name):
     pytest.importorskip(
         "xplique",
         reason="xplique 2.0.2 asks for tensorflow <= 2.20 and scikit-learn <= 1.7, older than those pinned here",
@@ -274,12 +276,13 @@ def test_integrated_gradients_are_those_of_xplique(bundle, explainers, each_prep
     model = keras.models.clone_model(network.model)
     model.set_weights(network.model.get_weights())
     ReplaceToLinear()(model)
-    oracle = IntegratedGradients(model, steps=300)
+    oracle = IntegratedGradients(model, steps=1000)
     signed = np.asarray(oracle(seen(network, each_prepared), np.ones((1, 1), np.float32)))
     expected = summed(signed.reshape(network.input_size, network.input_size), network.input_size // 8)
-    explainer = explainers("integrated-gradients")
-    pro, contra = (explainer.evidence(name, [each_prepared], target)[0] for target in reversed(CLASS_NAMES))
-    np.testing.assert_allclose(pro - contra, expected, atol=0.05 * np.abs(expected).max())
+    # So many nodes that what the rule of quadrature leaves is small; the method itself has 16.
+    explain = _integrated_gradients(256)(network)
+    pro, contra = (explain([each_prepared], target)[0] for target in reversed(CLASS_NAMES))
+    np.testing.assert_allclose(pro - contra, expected, atol=0.03 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
