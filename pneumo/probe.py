@@ -155,10 +155,11 @@ def _chain(model: keras.Model, layers: Sequence[str]) -> Callable:
         # a quarter to normalise.
         if pools and not asked and _is_affine(first) and np.min(first.gamma) > 0:
             hidden[place : place + 2] = second, first
-    steps = [(item.name, _step(item)) for item in hidden]
+    # A network without convolutions is explained at its input.
+    steps = [(model.layers[0].name, lambda values: values), *((item.name, _step(item)) for item in hidden)]
 
     def run(values, watch=None):
-        found = {model.layers[0].name: values}
+        found = {}
         for name, step in steps:
             values = step(values)
             found[name] = values
