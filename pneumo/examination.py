@@ -417,6 +417,8 @@ class Examiner:
         return self._explainers[method]
 
     def _cover(self, examination: Examination, reading: Reading, cover: str | np.ndarray) -> dict[str, Covering]:
+        if isinstance(cover, str) and not cover:  # Nothing is to be known of the evidence yet.
+            return {}
         chosen = regions(cover, examination.lungs, examination.predictions, examination.heat_evidence)
         # Networks with the same region are asked in one pass.
         masks = dict(chosen.values())

@@ -13,6 +13,7 @@ from tensorflow.python.eager.polymorphic_function.polymorphic_function import Fu
 
 from pneumo.bundle import EMBEDDED
 from pneumo.covering import HOTTEST
+from pneumo.evidence import evidence_of
 from pneumo.examination import Examiner
 from pneumo.radiograph import read_radiograph
 from pneumo.sheet import sheet_pdf
@@ -59,6 +60,19 @@ def test_another_operating_point_is_arithmetic(examiner, radiograph, runs):
     assert runs == []
     for examination in again:
         assert_equal(examination, examiner.examine(radiograph, examination.operating_point))
+
+
+def test_evidence_is_measured_once(examiner, radiograph, monkeypatch):
+    measured = []
+
+    def counted(heatmap, lungs):
+        measured.append(heatmap)
+        return evidence_of(heatmap, lungs)
+
+    monkeypatch.setattr("pneumo.examination.evidence_of", counted)
+    examination = examiner.examine(radiograph)
+    examination.record()
+    assert [id(heatmap) for heatmap in measured] == [id(heatmap) for heatmap in examination.heatmaps.values()]
 
 
 def test_report_and_record_are_rendered_alone(examiner, radiograph, runs):
