@@ -1,4 +1,4 @@
-"""What a gate refuses and warns of, counted: on pictures of held-out sources, and on radiographs that chose nothing."""
+"""What a gate refuses and warns of, counted: on pictures of held-out sources, and on those of the test split."""
 
 from __future__ import annotations
 

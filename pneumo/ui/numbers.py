@@ -79,15 +79,15 @@ def _numbers(bundle: Bundle) -> str:
     first = next(iter(manifest["networks"].values()))
     if "test" in first:
         table = (
-            f"<p>Measured on the {sum(confusion(first).values())} images of the official test split, which chooses "
-            "nothing: neither an epoch, nor an operating point, nor a recipe. In brackets, 95 % bootstrap intervals "
+            f"<p>Measured on the {sum(confusion(first).values())} images of the official test split, by which "
+            "neither weights nor operating points were chosen. In brackets, 95 % bootstrap intervals "
             "over patients. Decisions are at the balanced operating point. The floors are predictors that know nothing "
             "of lungs; to clear them does not show that a network looks at lungs.</p>"
             f'<div class="numbers" role="region" aria-label="test metrics" tabindex="0">{_table(manifest)}</div>'
         )
     else:
         table = "<p>These networks have not been evaluated on the test split.</p>"
-    notes = _NOTES.format(seen=_seen(first), calibrated=escape(calibration_words(manifest)))
+    notes = _NOTES.format(seen=_seen(first), calibrated=_emphasised(calibration_words(manifest)))
     origin = bundle.location if bundle.location.startswith("hf://") else "those of this installation"
     return (
         f"<h2>What the networks are worth</h2>{notices}{table}"
@@ -96,6 +96,11 @@ def _numbers(bundle: Bundle) -> str:
         f"found evidence, not where the disease is.</p>{notes}{_points(manifest)}"
         f'<p class="side-note">{escape(ATTRIBUTION)} Program: Apache-2.0. Networks: {escape(origin)}.</p>'
     )
+
+
+def _emphasised(words: str) -> str:
+    first, _, rest = escape(words).partition(" ")
+    return f"<strong>{first}</strong> {rest}"
 
 
 def _seen(entry: dict[str, Any]) -> str:

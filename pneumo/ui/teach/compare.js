@@ -13,8 +13,8 @@ export async function show(place, library, _state, { go }) {
   place.append(
     h("h2", {}, "What the networks are worth, and how little separates them"),
     h("p", { class: "side-note" }, `${measured.images} images of ${measured.patients} patients, the official test `
-      + `split, which chooses nothing. In brackets: ${measured.interval}. Decisions are at the balanced operating `
-      + "point."),
+      + `split, by which neither weights nor operating points were chosen. In brackets: ${measured.interval}. `
+      + "Decisions are at the balanced operating point."),
     ...measures(measured, names, library), curves(measured, library, names, titles),
     confusions(measured, names, library),
     ...stress(measured, names, titles), ...shortcuts(measured, names, titles), ...disagreements(library, go));
