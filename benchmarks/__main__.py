@@ -8,6 +8,7 @@ from benchmarks.latency import latency
 from benchmarks.load import load
 from benchmarks.lungs import lungs
 from benchmarks.mutations import mutations
+from benchmarks.points import points
 from benchmarks.saliency import IMAGES, saliency
 from benchmarks.score import score
 from benchmarks.soak import soak
@@ -28,6 +29,11 @@ def main() -> None:
     command = commands.add_parser("lungs", help="to find the lungs of one radiograph")
     command.add_argument("--repeats", type=int, default=200)
     command.set_defaults(run=lungs)
+    command = commands.add_parser("points", help="which balanced operating point holds on other patients")
+    command.add_argument("--data", type=Path, default=Path("runs/data/dataset.json"))
+    command.add_argument("--models", type=Path, default=EMBEDDED)
+    command.add_argument("--halves", type=int, default=100, help="how often patients are drawn")
+    command.set_defaults(run=points)
     command = commands.add_parser("saliency", help="how far each saliency method can be believed")
     command.add_argument("--images", type=int, help=f"default: {', '.join(f'{n} of {s}' for s, n in IMAGES.items())}")
     command.add_argument("--split", choices=IMAGES, default="held out")

@@ -72,7 +72,8 @@ def saliency(
     masks : Path or None
         Folder of lung masks that people drew; None for those that the segmenter finds.
     runs : Path
-        Folder of runs: other seeds of a network tell how repeatable its maps are.
+        Folder of runs: other seeds of a network tell how repeatable its maps are. Without, what was measured of them
+        before stays.
     models : Path
         The bundle; the numbers are written beside it, and those of another split are kept.
     methods : sequence of str
@@ -94,10 +95,20 @@ def saliency(
         for name, network in bundle.networks.items()
     }
     out = models / SALIENCY
-    content = (read_json(out) or {}) | {split: {"images": len(cases), "networks": rows}}
+    before = read_json(out) or {}
+    _keep_seeds(rows, before.get(split, {}).get("networks", {}))
+    content = before | {split: {"images": len(cases), "networks": rows}}
     write_json(out, content)
     print(saliency_table(content[split]))
     print(f"{time.process_time() - started:.0f} s of processor time")
+
+
+def _keep_seeds(rows: dict[str, Any], before: dict[str, Any]) -> None:
+    """Keep what was measured with other seeds before, where their runs are not at hand: it needs no probability."""
+    for name, row in rows.items():
+        for method, measured in row["methods"].items():
+            known = before.get(name, {}).get("methods", {}).get(method, {})
+            measured["seeds"] = measured["seeds"] or known.get("seeds")
 
 
 def _with_scales(bundle: Bundle) -> Bundle:

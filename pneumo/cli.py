@@ -25,18 +25,11 @@ from pneumo.methods import DEFAULT_METHOD, METHODS
 from pneumo.radiograph import KINDS, TURNS, corrected
 from pneumo.records import csv_columns, csv_row
 from pneumo.render import encode_png, overlay
-from pneumo.report import probability
+from pneumo.report import CALIBRATED, probability
 from pneumo.saliency import HeatStatus
 from pneumo.schema import examination_schema
 from pneumo.score import Engine, score
 from pneumo.zoo import architecture
-
-CALIBRATED = (
-    "Probabilities of pneumonia are calibrated on held-out radiographs; where pneumonia is rarer than in this data "
-    "set, they overstate it."
-)
-"""What the table says of its numbers."""
-
 
 _NONE = "none"
 _REPORTS = (".pdf", ".png")

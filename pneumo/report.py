@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pneumo.zoo import CLASS_NAMES, architecture
+from pneumo.zoo import architecture
 
 METRICS = {
     "auc": "ROC AUC",
@@ -65,27 +65,23 @@ def title(name: str) -> str:
     return "mean of the networks" if name == "together" else architecture(name).title
 
 
-def held_out_prevalence(manifest: dict[str, Any]) -> float:
-    """The share of pneumonias among the held-out images of a manifest, 0 to 1."""
-    normal, pneumonia = (
-        sum(manifest["data"]["counts"][split][label] for split in ("validation", "block")) for label in CLASS_NAMES
-    )
-    return pneumonia / (normal + pneumonia)
+CALIBRATED = (
+    "Probabilities of pneumonia are calibrated on held-out radiographs as if every second one showed it; where it is "
+    "rarer, they overstate it."
+)
+"""What the numbers mean, in one sentence."""
 
 
 def calibration_words(manifest: dict[str, Any]) -> str:
     """What the probabilities were calibrated for, and what they were worth on the test split where that is known."""
-    words = (
-        "Probabilities are calibrated (Platt scaling) for held-out radiographs, "
-        f"{percent(held_out_prevalence(manifest), 0)} of which showed pneumonia: among radiographs like those, of the "
-        "ones given 80 % about 80 % do. Where pneumonia is rarer, they overstate it."
-    )
-    (error,) = cells((manifest["together"] or {}).get("test", {}), ("ece",))
+    words = f"{CALIBRATED} The method is Platt scaling with both classes weighted alike."
+    test = (manifest["together"] or {}).get("test", {})
+    (error,) = cells(test, ("ece",))
     if error is None:
         return words
     return (
-        f"{words} On the official test split the {title('together')} was off by {error.value} {error.interval} on "
-        "average (expected calibration error)."
+        f"{words} On the official test split, {percent(test['prevalence'], 0)} of which shows pneumonia, the "
+        f"{title('together')} was off by {error.value} {error.interval} on average (expected calibration error)."
     )
 
 

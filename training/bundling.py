@@ -25,10 +25,11 @@ from pneumo.bundle import (
     SYSTEMS,
     Bundle,
     Network,
+    load_bundle,
 )
 from pneumo.cases import CASES
 from pneumo.classifier import calibrate
-from pneumo.framing import needs_lungs
+from pneumo.framing import needs_lungs, scale_gray
 from pneumo.lungs import Segmenter
 from pneumo.methods import DEFAULT_METHOD, METHODS
 from pneumo.saliency import Explainer
@@ -36,15 +37,16 @@ from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, build
 from training.dataset import HELD_OUT as HELD_OUT_SPLITS
 from training.dataset import Dataset, open_dataset
 from training.decisions import (
+    BALANCED_POINT,
     BALANCED_RULE,
     CALIBRATION_RULE,
     SCREENING_RULE,
     UNCERTAIN_RULE,
-    operating_point,
     platt,
     screening_point,
     uncertain_band,
 )
+from training.devices import forward
 from training.errors import TrainingError
 from training.fit import HELD_OUT, KEPT, RUN
 from training.metrics import measure
@@ -119,77 +121,163 @@ def make_bundle(
                     f"another than {run} saw. Name its folder by --lungs."
                 )
     held_out = load_views(source, dataset.held_out(), finder)
-    splits = np.array([image.split for image in held_out.images])
-    patients = np.array([image.patient for image in held_out.images])
-    labels = held_out.labels
-
     folder.mkdir(parents=True, exist_ok=True)
     # They describe the networks that were here before.
     for name in (METRICS, PREDICTIONS, SALIENCY, CASES, SYSTEMS, GATE, GATE_RECORD):
         (folder / name).unlink(missing_ok=True)
-    probabilities = {}
+    answers = {}
     entries: dict[str, Any] = {}
     for name, run in best.items():
         record = records[name][run]
         recipe = record["recipe"]
         with np.load(run / HELD_OUT) as saved:
-            raw = saved["clean"]
-        slope, offset = platt(labels, raw)
-        probabilities[name] = calibrate(raw, slope, offset)
+            answers[name] = saved["clean"]
         model = build(name, recipe["input_size"], tuple(recipe["filters"]))
         model.load_weights(run / KEPT)
         file = f"{name}.keras"
         # Saved anew, because the file of the run holds the optimizer's state too.
         model.save(folder / file)
-        network = Network(
-            name, model, recipe["input_size"], recipe["framing"], recipe["scaling"], slope, offset, {}, {}
-        )
+        network = Network(name, model, recipe["input_size"], recipe["framing"], recipe["scaling"], 1.0, 0.0, {}, {})
         entries[name] = {
             "file": file,
             "sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(),
             "architecture": name,
             "parameters": model.count_params(),
             **{key: recipe[key] for key in ("input_size", "filters", "framing", "scaling")},
-            "calibration": {"method": CALIBRATION_RULE, "slope": slope, "offset": offset},
-            "operating_points": _operating_points(labels, probabilities[name]),
             "saliency": _heat_scales(network, held_out),
-            **_held_out(labels, probabilities[name], patients, splits),
             "seeds": [
                 {"seed": item["recipe"]["seed"], "minutes": item["minutes"], "held_out": item["held_out"]}
                 for item in records[name].values()
             ],
             **{key: record[key] for key in ("recipe", "kept", "minutes", "libraries", "commit")},
         }
-    mean = np.mean(list(probabilities.values()), axis=0)
-    low, high = uncertain_band(labels, mean)
     content = {
         "format": FORMAT,
         "class_names": CLASS_NAMES,
         "data": {"fingerprint": dataset.fingerprint, "seed": dataset.seed, "counts": dataset.counts()},
         "networks": entries,
-        "together": {
-            "operating_points": _operating_points(labels, mean),
-            "uncertain": {"low": low, "high": high, "rule": UNCERTAIN_RULE},
-            **_held_out(labels, mean, patients, splits),
-        },
     }
     if lungs and segmenter:
         content["lungs"] = _segmenter(segmenter, folder)
+    _decide(content, answers, held_out)
     write_json(folder / MANIFEST, content)
+
+
+def recalibrate(folder: Path, manifest: Path) -> None:
+    """Choose calibration, operating points and uncertain band of a bundle's networks anew.
+
+    As `make_bundle` chooses them, from held-out images, without training. What was measured of the former decisions is
+    removed: of the metrics, what another bundle reached and the ROC AUC of every seed stay. The measures of heatmaps
+    stay too, since some need other seeds: those of the probability are of the former calibration until
+    `python -m benchmarks saliency` runs again.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the bundle.
+    manifest : Path
+        Data manifest that its networks were trained with.
+
+    Raises
+    ------
+    TrainingError
+        If the bundle was made with other data, or holds a selection of the networks.
+    BundleError
+        If the bundle cannot be loaded.
+    """
+    dataset, source = open_dataset(manifest)
+    bundle = load_whole(folder, dataset)
+    held_out = load_views(source, dataset.held_out(), bundle.segmenter)
+    answers = {name: ask(network, held_out) for name, network in bundle.networks.items()}
+    content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    for entry in content["networks"].values():
+        entry.pop("test", None)
+    _decide(content, answers, held_out)
+    for name in (PREDICTIONS, CASES):
+        (folder / name).unlink(missing_ok=True)
+    if (folder / METRICS).exists():
+        write_json(folder / METRICS, _undecided(json.loads((folder / METRICS).read_text(encoding="utf-8"))))
+    write_json(folder / MANIFEST, content)
+
+
+def _undecided(report: dict[str, Any]) -> dict[str, Any]:
+    """What of a bundle's metrics does not depend on its decisions."""
+    kept: dict[str, Any] = {key: report[key] for key in ("data", "beside") if key in report}
+    if "seeds" in report:
+        kept["seeds"] = {
+            name: {
+                "auc": entry["auc"],
+                "seeds": [{key: row[key] for key in ("seed", "auc")} for row in entry["seeds"]],
+                "spread": {"auc": entry["spread"]["auc"]},
+            }
+            for name, entry in report["seeds"].items()
+        }
+    return kept
+
+
+def load_whole(folder: Path, dataset: Dataset | None = None) -> Bundle:
+    """A bundle with all its networks.
+
+    Raises
+    ------
+    TrainingError
+        If it holds a selection, or, with a data set, was made with another.
+    BundleError
+        If it cannot be loaded.
+    """
+    bundle = load_bundle(folder)
+    if bundle.consensus is None:
+        raise TrainingError(f"A bundle must hold all networks to be evaluated; {folder} holds a selection.")
+    if dataset and bundle.manifest["data"]["fingerprint"] != dataset.fingerprint:
+        raise TrainingError(
+            f"A bundle must be evaluated on the data that it was made with; {folder} was made with other."
+        )
+    return bundle
+
+
+def ask(network: Network, views: Views) -> np.ndarray:
+    """Probabilities of pneumonia, float32, shape (n,), as a network puts them out, before calibration."""
+    inputs = scale_gray(views.shown(network.framing, network.input_size), network.scaling, network.channels)
+    answer = forward(network.model)
+    return np.concatenate([answer(inputs[start : start + _BATCH])[:, 0] for start in range(0, len(inputs), _BATCH)])
+
+
+def _decide(content: dict[str, Any], answers: dict[str, np.ndarray], held_out: Views) -> None:
+    """Add to a manifest what is decided by held-out images, from the networks' answers to them before calibration."""
+    labels = held_out.labels
+    probabilities = {}
+    for name, answer in answers.items():
+        slope, offset = platt(labels, answer)
+        probabilities[name] = calibrate(answer, slope, offset)
+        content["networks"][name] |= {
+            "calibration": {"method": CALIBRATION_RULE, "slope": slope, "offset": offset},
+            "operating_points": _operating_points(labels, probabilities[name]),
+            **_held_out(held_out, probabilities[name]),
+        }
+    mean = np.mean(list(probabilities.values()), axis=0)
+    low, high = uncertain_band(labels, mean)
+    content["together"] = {
+        "operating_points": _operating_points(labels, mean),
+        "uncertain": {"low": low, "high": high, "rule": UNCERTAIN_RULE},
+        **_held_out(held_out, mean),
+    }
 
 
 def _operating_points(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
     return {
-        "balanced": {"threshold": operating_point(labels, probabilities), "rule": BALANCED_RULE},
+        "balanced": {"threshold": BALANCED_POINT, "rule": BALANCED_RULE},
         "screening": {"threshold": screening_point(labels, probabilities), "rule": SCREENING_RULE},
     }
 
 
-def _held_out(labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, splits: np.ndarray) -> dict:
+def _held_out(views: Views, probabilities: np.ndarray) -> dict[str, Any]:
     """Measures on each set of held-out images: optimistic, since everything was chosen on these very images."""
-    threshold = operating_point(labels, probabilities)
+    splits = np.array([image.split for image in views.images])
+    patients = np.array([image.patient for image in views.images])
     return {
-        split: measure(labels[splits == split], probabilities[splits == split], threshold, patients[splits == split])
+        split: measure(
+            views.labels[splits == split], probabilities[splits == split], BALANCED_POINT, patients[splits == split]
+        )
         for split in HELD_OUT_SPLITS
     }
 

@@ -120,12 +120,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     bundle.set_defaults(run=_bundle)
 
+    calibrate = add("calibrate", help="choose calibration and operating points of a bundle anew, without training")
+    calibrate.set_defaults(run=_calibrate)
+
     gate = add("gate", help="fit and measure what tells chest radiographs from other pictures")
     gate.add_argument("--originals", type=Path, help="test images as they were published, before they were resized")
     gate.set_defaults(run=_gate)
 
     evaluate = add("evaluate", help="open the test split once: metrics, predictions, figures")
-    evaluate.add_argument("--runs", type=Path, default=RUNS / DEFAULT, help="runs of all seeds, and their histories")
+    evaluate.add_argument(
+        "--runs",
+        type=Path,
+        metavar="DIR",
+        help=f"runs of all seeds, and their histories (default {RUNS / DEFAULT}, if there is one)",
+    )
     evaluate.add_argument("--beside", type=Path, metavar="DIR", help="another bundle, to be reported beside this one")
     evaluate.add_argument("--masks", type=Path, help="lung masks that people drew, for the test images")
     evaluate.add_argument("--originals", type=Path, help="test images as they were published, before they were resized")
@@ -143,11 +151,11 @@ def _parser() -> argparse.ArgumentParser:
     cases.add_argument("--masks", type=Path, help="lung masks that people drew, for the test images")
     cases.set_defaults(run=_cases)
 
-    for command in (train, ablation, bundle, gate, evaluate, cases):
+    for command in (train, ablation, bundle, calibrate, gate, evaluate, cases):
         command.add_argument("--data", type=Path, default=MANIFEST, help="manifest of the data")
     for command in (train, ablation, bundle):
         command.add_argument("--lungs", type=Path, default=LUNGS, help=f"folder of the segmenter (default {LUNGS})")
-    for command in (ablation, bundle, gate, evaluate, cases):
+    for command in (ablation, bundle, calibrate, gate, evaluate, cases):
         command.add_argument("--models", type=Path, default=EMBEDDED, help="folder of the bundle (default models/)")
 
     make_card = add("card", help="write model_card.md from the bundle")
@@ -269,6 +277,17 @@ def _bundle(options: argparse.Namespace) -> None:
     print(f"Wrote the networks and manifest.json to {options.models}.")
 
 
+def _calibrate(options: argparse.Namespace) -> None:
+    load_tensorflow()
+    from training.bundling import recalibrate
+
+    recalibrate(options.models, options.data)
+    print(
+        f"Wrote manifest.json to {options.models}. Measure it anew: `python -m training evaluate`, `python -m training "
+        "cases` and `python -m benchmarks saliency`."
+    )
+
+
 def _gate(options: argparse.Namespace) -> None:
     load_tensorflow()
     from training.gate import make_gate
@@ -292,8 +311,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     from training.draw import draw
     from training.evaluate import evaluate
 
-    evaluation = evaluate(options.models, options.data, options.runs, options.beside, options.masks, options.originals)
-    draw(options.runs, options.data, options.models, evaluation)
+    runs = options.runs or (RUNS / DEFAULT if (RUNS / DEFAULT).exists() else None)
+    evaluation = evaluate(options.models, options.data, runs, options.beside, options.masks, options.originals)
+    draw(runs, options.data, options.models, evaluation)
     print(tables(options.models)["test"])
     print(f"Wrote metrics.json, predictions.csv and figures to {options.models}.")
 

@@ -34,7 +34,8 @@ def compare_systems(models: Path, manifest: Path, runs: Path) -> dict[str, Any]:
 
     Each is asked at one half, as the reports do, and at an operating point chosen on held-out images: the trained
     systems as they are, without calibration; the bundle's own networks calibrated, as they ship. Of several seeds the
-    one with the highest score on held-out images is taken.
+    one with the highest score on held-out images is taken. Where no run is at hand, what was measured before of the
+    trained systems stays.
 
     Parameters
     ----------
@@ -55,7 +56,9 @@ def compare_systems(models: Path, manifest: Path, runs: Path) -> dict[str, Any]:
     if content["data"]["fingerprint"] != dataset.fingerprint:
         raise TrainingError(f"Systems must be compared on the data of the bundle; {models} was made with other.")
     found = [name for name in KNOWN if run_folders(runs, name)]
-    if not found:
+    # They are of the networks of the bundle, or `make_bundle` had removed them.
+    before = json.loads((models / SYSTEMS).read_text(encoding="utf-8")) if (models / SYSTEMS).exists() else None
+    if not found and before is None:
         raise TrainingError(f"A comparison needs trained systems; {runs} has none. Run `python -m training train`.")
     best = {}
     for name in found:
@@ -96,12 +99,18 @@ def compare_systems(models: Path, manifest: Path, runs: Path) -> dict[str, Any]:
         entry["at_operating_point"] = {key: chosen[key] for key in _AT_POINT}
         alarms, hits, _ = roc_curve(test.labels, answers[name])
         entry["roc"] = [np.round(alarms, 4).tolist(), np.round(hits, 4).tolist()]
+    if not found:
+        entries |= {name: entry for name, entry in before["systems"].items() if name not in entries}
+        # Calibration changes no order of answers, and so no area.
+        differences = before["auc_differences"]
+    else:
+        differences = auc_differences(test.labels, answers, patients)
     result = {
         "data": dataset.fingerprint,
         "images": len(test),
         "interval": f"95 %, {RESAMPLES} bootstrap resamples of patients",
         "systems": entries,
-        "auc_differences": auc_differences(test.labels, answers, patients),
+        "auc_differences": differences,
     }
     write_json(models / SYSTEMS, result)
     return result

@@ -20,13 +20,13 @@ from training.evaluate import Evaluation
 from training.systems import CLAIMS, difference, ranked, write_csv
 
 
-def draw(runs: Path, manifest: Path, models: Path, evaluation: Evaluation) -> None:
+def draw(runs: Path | None, manifest: Path, models: Path, evaluation: Evaluation) -> None:
     """Draw every figure into the bundle's folder `figures`.
 
     Parameters
     ----------
-    runs : Path
-        Holds NETWORK/seed-N.
+    runs : Path or None
+        Holds NETWORK/seed-N. None if they are not at hand: the learning curves stay as they are.
     manifest : Path
         Data manifest that they were trained with.
     models : Path
@@ -42,6 +42,8 @@ def draw(runs: Path, manifest: Path, models: Path, evaluation: Evaluation) -> No
     entries = _read(models / MANIFEST)["networks"]
     histories = {}
     for name, entry in entries.items():
+        if runs is None:
+            break
         folder = runs / name / f"seed-{entry['recipe']['seed']}"
         if folder not in run_folders(runs, name):
             raise TrainingError(f"The learning curves need a finished training; {folder} has none. Name it by --runs.")
@@ -49,7 +51,8 @@ def draw(runs: Path, manifest: Path, models: Path, evaluation: Evaluation) -> No
     target = models / "figures"
     figures.class_distribution(dataset, target / "class_distribution.png")
     figures.samples(dataset, source, target / "samples.png")
-    figures.curves(histories, target / "curves.png")
+    if histories:
+        figures.curves(histories, target / "curves.png")
     figures.roc(evaluation, target / "roc.png")
     figures.confusion(evaluation, target / "confusion.png")
     figures.reliability(evaluation, target / "reliability.png")

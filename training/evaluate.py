@@ -13,16 +13,15 @@ import cv2
 import keras
 import numpy as np
 
-from pneumo.bundle import MANIFEST, METRICS, Bundle, load_bundle
+from pneumo.bundle import MANIFEST, METRICS, Bundle, Network
 from pneumo.classifier import Classifier, calibrate
 from pneumo.framing import scale_gray, to_raster
 from pneumo.radiograph import read_radiograph
 from pneumo.zoo import CLASS_NAMES
 from training.batteries import SHORTCUTS, STRESSES, shortcut, stressed
-from training.bundling import run_folders, write_json
+from training.bundling import ask, load_whole, run_folders, write_json
 from training.dataset import Dataset, Image, open_dataset
-from training.decisions import operating_point, platt
-from training.devices import forward
+from training.decisions import BALANCED_POINT, platt
 from training.errors import TrainingError
 from training.fit import HELD_OUT, KEPT, RUN
 from training.floors import floors
@@ -82,9 +81,10 @@ def evaluate(
     manifest : Path
         Data manifest that its networks were trained with.
     runs : Path, optional
-        Runs of all seeds; adds mean and spread over them.
+        Runs of all seeds; adds mean and spread over them. Without, those of the evaluation before stay.
     beside : Path, optional
         Folder of another bundle, measured on the same images. Its training images may have been split otherwise.
+        Without, that of the evaluation before stays.
     masks : Path, optional
         Lung masks that people drew; adds the measures of the segmenter. The shortcut battery takes them for
         the lungs, else those that are found.
@@ -100,12 +100,8 @@ def evaluate(
         If the bundle cannot be loaded.
     """
     dataset, source = open_dataset(manifest)
-    bundle = _load_whole(folder)
-    other = _load_whole(beside) if beside else None
-    if bundle.manifest["data"]["fingerprint"] != dataset.fingerprint:
-        raise TrainingError(
-            f"A bundle must be evaluated on the data that it was made with; {folder} was made with other."
-        )
+    bundle = load_whole(folder, dataset)
+    other = load_whole(beside) if beside else None
     entries = bundle.manifest["networks"]
     trained = {name: _finished_runs(runs, name, entries[name], dataset) for name in bundle.networks} if runs else {}
     test = load_views(source, dataset.split("test"), bundle.segmenter)
@@ -139,6 +135,9 @@ def evaluate(
         report["originals"] = subject.originals(test, originals)
     if drawn and test.lungs:
         report["lungs"] = _lungs(test, drawn, evaluation)
+    # What was measured of networks that are not in the bundle stays where they are not at hand.
+    before = json.loads((folder / METRICS).read_text(encoding="utf-8")) if (folder / METRICS).exists() else {}
+    report |= {key: before[key] for key in ("seeds", "beside") if key in before}
     if trained:
         report["seeds"] = _seeds(trained, dataset, test)
     if other:
@@ -299,13 +298,6 @@ def _lungs(test: Views, drawn: dict[str, np.ndarray], evaluation: Evaluation) ->
     }
 
 
-def _load_whole(folder: Path) -> Bundle:
-    bundle = load_bundle(folder)
-    if bundle.consensus is None:
-        raise TrainingError(f"A bundle must hold all networks to be evaluated; {folder} holds a selection.")
-    return bundle
-
-
 def _finished_runs(runs: Path, name: str, entry: dict[str, Any], dataset: Dataset) -> list[tuple[Path, dict[str, Any]]]:
     """Folder and recipe of each of a network's trainings."""
     found = []
@@ -329,7 +321,7 @@ def _finished_runs(runs: Path, name: str, entry: dict[str, Any], dataset: Datase
 
 
 def _seeds(runs: dict[str, list[tuple[Path, dict[str, Any]]]], dataset: Dataset, test: Views) -> dict[str, Any]:
-    """Every training of each network, each with its own calibration and operating point: mean and spread."""
+    """Every training of each network, each with its own calibration, at the balanced point: mean and spread."""
     held_out = dataset.held_out()
     held_labels = np.array([image.label == "PNEUMONIA" for image in held_out], np.uint8)
     patients = np.array([image.patient for image in test.images])
@@ -339,11 +331,9 @@ def _seeds(runs: dict[str, list[tuple[Path, dict[str, Any]]]], dataset: Dataset,
         for folder, recipe in trained:
             with np.load(folder / HELD_OUT) as saved:
                 raw = saved["clean"]
-            slope, offset = platt(held_labels, raw)
-            threshold = operating_point(held_labels, calibrate(raw, slope, offset))
-            answer = calibrate(ask_run(folder, recipe, test), slope, offset)
+            answer = calibrate(ask_run(folder, recipe, test), *platt(held_labels, raw))
             answers.append(answer)
-            measures = measure(test.labels, answer, threshold, patients, resamples=2)
+            measures = measure(test.labels, answer, BALANCED_POINT, patients, resamples=2)
             rows.append({"seed": recipe["seed"]} | {key: measures[key]["value"] for key in _SEED_MEASURES})
         spread = {
             key: {
@@ -359,10 +349,8 @@ def _seeds(runs: dict[str, list[tuple[Path, dict[str, Any]]]], dataset: Dataset,
 def ask_run(run: Path, recipe: dict[str, Any], views: Views) -> np.ndarray:
     """Probabilities of pneumonia, float32, shape (n,), of the network of a finished training, as it puts them out."""
     model = keras.saving.load_model(run / KEPT, compile=False)
-    pixels = views.shown(recipe["framing"], recipe["input_size"])
-    inputs = scale_gray(pixels, recipe["scaling"], model.inputs[0].shape[-1])
-    answer = forward(model)
-    return np.concatenate([answer(inputs[start : start + _BATCH])[:, 0] for start in range(0, len(inputs), _BATCH)])
+    view = recipe["input_size"], recipe["framing"], recipe["scaling"]
+    return ask(Network("", model, *view, 1.0, 0.0, {}, {}), views)
 
 
 _SEED_MEASURES = ("auc", "accuracy", "sensitivity", "specificity", "ece")

@@ -15,7 +15,7 @@ from pneumo.lungs import Lungs
 from pneumo.methods import METHODS
 from pneumo.radiograph import Radiograph
 from pneumo.render import OPACITY, display_pixels, encode_jpeg, encode_png, heat_rgba, legend_rgba, outline
-from pneumo.report import percent, probability
+from pneumo.report import CALIBRATED, percent, probability
 from pneumo.saliency import Heatmap, HeatStatus
 from pneumo.sanity import SanityCheck
 from pneumo.ui.examples import Example
@@ -101,9 +101,8 @@ onchange="document.documentElement.classList.toggle('painting', this.checked)"> 
 
 def reading_notes() -> str:
     """What the numbers and the colours mean."""
-    return """<p class="side-note reading"><strong>Probability</strong> is calibrated on held-out radiographs, most
-of which showed pneumonia; where it is rarer, the number overstates. The tab <em>The numbers</em> says what it was worth
-on the test images.
+    return f"""<p class="side-note reading"><strong>Probability.</strong> {CALIBRATED} The tab <em>The numbers</em> says
+what they were worth on the test images.
 <strong>Heat</strong> has a fixed scale for each network and class: strong is the peak that one in ten held-out images
 with any heat exceeds. It lies inside the box that the networks were shown. <strong>Contours</strong> are drawn at a
 quarter and at half of that scale. <strong>Covering</strong> fills a region from its surroundings and asks the networks

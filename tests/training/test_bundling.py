@@ -15,9 +15,11 @@ from pneumo.bundle import MANIFEST, OPERATING_POINTS, SEGMENTER, SEGMENTER_RECOR
 from pneumo.classifier import calibrate
 from pneumo.framing import Prepared
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, build
+from training.cli import main
+from training.compare import seeds_table
 from training.dataset import HELD_OUT as SPLITS
 from training.dataset import Dataset, build_dataset, load_rasters, open_dataset
-from training.decisions import operating_point, platt, screening_point, uncertain_band
+from training.decisions import platt, screening_point, uncertain_band
 from training.errors import DataError, TrainingError
 from training.metrics import measure
 from training.sources import open_source
@@ -28,7 +30,7 @@ import keras  # noqa: E402
 from pneumo.methods import METHODS  # noqa: E402
 from pneumo.saliency import Explainer  # noqa: E402
 from training import bundling  # noqa: E402
-from training.bundling import HEAT_PERCENTILE, make_bundle, run_folders  # noqa: E402
+from training.bundling import HEAT_PERCENTILE, make_bundle, recalibrate, run_folders  # noqa: E402
 from training.fit import KEPT  # noqa: E402
 from training.runs import HELD_OUT, RUN  # noqa: E402
 
@@ -178,7 +180,7 @@ def test_calibration_and_operating_points_can_be_found_again(content, runs, mani
         probabilities = calibrate(raw, slope, offset)
         points = {key: value["threshold"] for key, value in entry["operating_points"].items()}
         assert points == {
-            "balanced": operating_point(labels, probabilities),
+            "balanced": 0.5,
             "screening": screening_point(labels, probabilities),
         }
         assert tuple(points) == OPERATING_POINTS
@@ -190,7 +192,7 @@ def test_together_is_the_mean_of_the_calibrated_probabilities(content, runs, man
     labels = labels_of(open_dataset(manifest)[0])
     mean = mean_of(runs, content)
     together = content["together"]
-    assert together["operating_points"]["balanced"]["threshold"] == pytest.approx(operating_point(labels, mean))
+    assert together["operating_points"]["balanced"]["threshold"] == 0.5
     assert together["operating_points"]["screening"]["threshold"] == pytest.approx(screening_point(labels, mean))
     band = together["uncertain"]["low"], together["uncertain"]["high"]
     assert band == pytest.approx(uncertain_band(labels, mean))
@@ -202,7 +204,7 @@ def test_each_set_of_held_out_images_is_measured(content, runs, manifest, split)
     rows = np.array([image.split == split for image in dataset.held_out()])
     patients = np.array([image.patient for image in dataset.held_out()])[rows]
     labels, mean = labels_of(dataset), mean_of(runs, content)
-    expected = measure(labels[rows], mean[rows], operating_point(labels, mean), patients)
+    expected = measure(labels[rows], mean[rows], 0.5, patients)
     found = content["together"][split]
     assert found.keys() == expected.keys()
     for name, entry in expected.items():
@@ -238,6 +240,56 @@ def test_heat_is_drawn_at_full_strength_where_one_map_in_ten_is_hotter(shown, co
         assert found["scale"][label] == pytest.approx(expected, rel=0.05)
         assert found["maps"][label] == len(peaks[label])
         assert found["empty_maps"][label] == len(peaks[label]) - len(hot[label])
+
+
+# --- decided anew, without training ------------------------------------------------------------------------------
+
+
+def test_a_bundle_is_calibrated_anew_as_it_was_made(bundle_folder, manifest, content, tmp_path, capsys):
+    """Only its decisions and what was measured of them; of other networks, what no decision changes is kept."""
+    folder = Path(shutil.copytree(bundle_folder, tmp_path / "models"))
+    evaluated = json.loads((folder / MANIFEST).read_text())
+    spoilt = json.loads((folder / MANIFEST).read_text())
+    for entry in spoilt["networks"].values():
+        entry["calibration"] |= {"slope": 3.0, "offset": -1.0}
+        entry["operating_points"]["balanced"]["threshold"] = 0.9
+    spoilt["together"]["operating_points"]["screening"]["threshold"] = 0.9
+    (folder / MANIFEST).write_text(json.dumps(spoilt))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"beside": {"recipe": "another"}}))
+    assert main(["calibrate", "--models", str(folder), "--data", str(manifest)]) == 0
+    assert "training evaluate" in capsys.readouterr().out
+    found = json.loads((folder / MANIFEST).read_text())
+    assert found.keys() == evaluated.keys()
+    for name, entry in content["networks"].items():
+        assert found["networks"][name].keys() == entry.keys()
+        for key in ("slope", "offset"):
+            assert found["networks"][name]["calibration"][key] == pytest.approx(entry["calibration"][key], rel=1e-4)
+        points = found["networks"][name]["operating_points"]
+        for point, value in entry["operating_points"].items():
+            assert points[point]["threshold"] == pytest.approx(value["threshold"], abs=1e-4)
+        assert found["networks"][name]["saliency"] == entry["saliency"]
+    for point, value in content["together"]["operating_points"].items():
+        again = found["together"]["operating_points"][point]
+        assert again["threshold"] == pytest.approx(value["threshold"], abs=1e-4)
+    left = json.loads((folder / "metrics.json").read_text())
+    assert left.keys() == {"data", "seeds", "beside"}
+    for name, entry in left["seeds"].items():
+        assert entry["auc"] == metrics["seeds"][name]["auc"]
+        assert all(row.keys() == {"seed", "auc"} for row in entry["seeds"])
+    assert "only the ROC AUC" in seeds_table(left["seeds"])
+    assert not (folder / "predictions.csv").exists()
+    load_bundle(folder)
+
+
+def test_networks_on_other_data_are_not_calibrated(bundle_folder, images, tmp_path):
+    fingerprint = build_dataset(open_source(images)).fingerprint
+    splits = (build_dataset(open_source(images), seed) for seed in range(1, 20))
+    next(dataset for dataset in splits if dataset.fingerprint != fingerprint).save(tmp_path / "other.json")
+    before = (bundle_folder / MANIFEST).read_bytes()
+    with pytest.raises(TrainingError, match="the data that it was made with"):
+        recalibrate(bundle_folder, tmp_path / "other.json")
+    assert (bundle_folder / MANIFEST).read_bytes() == before
 
 
 # --- where it is made -------------------------------------------------------------------------------------------

@@ -191,12 +191,26 @@ def test_compare_writes_table_csv_and_figures(compared, results, tmp_path):
         assert (compared / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_without_their_runs_trained_systems_stay_and_the_bundle_is_measured_anew(compared, results, manifest, tmp_path):
+    folder = Path(shutil.copytree(compared, tmp_path / "models"))
+    spoilt = json.loads((folder / SYSTEMS).read_text())
+    spoilt["systems"]["cnn"]["threshold"] = 0.123
+    spoilt["systems"]["cnn"]["test"]["brier"]["value"] = 0.9
+    (folder / SYSTEMS).write_text(json.dumps(spoilt))
+    command = ["evaluate", "--data", str(manifest), "--models", str(folder), "--systems", str(tmp_path / "none")]
+    assert main(command) == 0
+    assert json.loads((folder / SYSTEMS).read_text()) == results
+
+
 def test_what_cannot_be_compared_is_refused(compared, runs, systems, manifest, tmp_path, capsys):
     def refused(*arguments) -> str:
         assert main(["evaluate", "--data", str(manifest), *map(str, arguments)]) == 1
         return capsys.readouterr().err
 
-    assert "has none. Run `python -m training train`" in refused("--models", compared, "--systems", tmp_path)
+    none = tmp_path / "none"
+    shutil.copytree(compared, none)
+    (none / SYSTEMS).unlink()
+    assert "has none. Run `python -m training train`" in refused("--models", none, "--systems", tmp_path / "runs")
     bare = tmp_path / "models"
     shutil.copytree(compared, bare)
     (bare / PREDICTIONS).unlink()

@@ -10,6 +10,7 @@ from sklearn import metrics as sk
 
 from pneumo.classifier import JointPrediction, calibrate, logit
 from training.decisions import (
+    BALANCED_POINT,
     SCREENING_RULE,
     SCREENING_SENSITIVITY,
     operating_point,
@@ -49,17 +50,28 @@ def test_known_slope_and_offset_are_found(slope, offset, seed):
     raw = generator.normal(0.5, 2, 20_000)
     labels = (generator.random(len(raw)) < 1 / (1 + np.exp(-(slope * raw + offset)))).astype(np.uint8)
     found = platt(labels, 1 / (1 + np.exp(-raw)))
-    assert found == pytest.approx((slope, offset), abs=0.1)
+    # What it would be if as many were normal as not.
+    share = labels.mean()
+    assert found == pytest.approx((slope, offset - np.log(share / (1 - share))), abs=0.15)
     calibrated = calibrate(1 / (1 + np.exp(-raw)), *found)
+    weights = np.where(labels == 1, 0.5 / share, 0.5 / (1 - share))
     for low, high in ((0, 0.3), (0.3, 0.7), (0.7, 1)):
         part = (calibrated >= low) & (calibrated < high)
         if part.sum() > 500:
-            assert labels[part].mean() == pytest.approx(calibrated[part].mean(), abs=0.05)
+            expected = np.average(calibrated[part], weights=weights[part])
+            assert np.average(labels[part], weights=weights[part]) == pytest.approx(expected, abs=0.05)
+
+
+def test_how_many_images_a_class_has_does_not_move_the_probabilities():
+    labels, probabilities = good(0)
+    many = np.r_[np.arange(len(labels)), np.tile(np.flatnonzero(labels), 5)]
+    expected = platt(labels, probabilities)
+    assert platt(labels[many], probabilities[many]) == pytest.approx(expected, rel=0.01, abs=0.01)
 
 
 @pytest.mark.parametrize("strength", [1.0, 3.0])
 @pytest.mark.parametrize("bias", [-5.0, 0.0, 5.0])
-def test_inverted_network_keeps_its_order_and_says_the_share_of_pneumonias(strength, bias):
+def test_inverted_network_keeps_its_order_and_says_one_half(strength, bias):
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 2, 500)
     raw = bias + generator.normal(0, 1, 500) - strength * labels
@@ -68,7 +80,8 @@ def test_inverted_network_keeps_its_order_and_says_the_share_of_pneumonias(stren
     assert slope > 0
     calibrated = calibrate(probabilities, slope, offset)
     assert np.corrcoef(np.argsort(np.argsort(calibrated)), np.argsort(np.argsort(raw)))[0, 1] > 0.999
-    assert calibrated.mean() == pytest.approx(labels.mean(), abs=1e-6)
+    means = [calibrated[labels == label].mean() for label in (0, 1)]
+    assert np.mean(means) == pytest.approx(0.5, abs=1e-6)
     assert np.ptp(calibrated) < 0.15, "it knows nothing, and does not claim to"
 
 
@@ -94,10 +107,10 @@ def test_saturated_probabilities_are_taken():
     assert np.isfinite(logit(np.array([0.0, 1.0]))).all()
 
 
-def test_one_answer_for_all_becomes_the_share_of_pneumonias():
+def test_one_answer_for_all_becomes_one_half():
     labels = np.array([0, 1, 1, 1])
     probabilities = np.full(4, 0.2)
-    assert calibrate(probabilities, *platt(labels, probabilities)) == pytest.approx([0.75] * 4, abs=0.02)
+    assert calibrate(probabilities, *platt(labels, probabilities)) == pytest.approx([0.5] * 4, abs=0.02)
 
 
 # --- the balanced operating point -------------------------------------------------------------------------------
@@ -172,9 +185,8 @@ def test_operating_point_gives_both_classes_the_same_weight():
 def test_screening_reaches_its_sensitivity_and_calls_no_more_than_it_must(seed, data):
     labels, probabilities = data(seed)
     threshold = screening_point(labels, probabilities)
-    balanced = operating_point(labels, probabilities)
     assert isinstance(threshold, float)
-    assert 0 < threshold <= balanced
+    assert 0 < threshold <= BALANCED_POINT
     positives = probabilities[labels == 1]
     hits = int((positives >= threshold).sum())
     assert wilson_interval(hits, len(positives))[0] >= SCREENING_SENSITIVITY
@@ -182,13 +194,13 @@ def test_screening_reaches_its_sensitivity_and_calls_no_more_than_it_must(seed, 
     above = np.unique(probabilities[probabilities >= threshold])
     higher = above[:2].mean()
     lower_end = wilson_interval(int((positives >= higher).sum()), len(positives))[0]
-    assert higher > balanced or lower_end < SCREENING_SENSITIVITY
+    assert higher > BALANCED_POINT or lower_end < SCREENING_SENSITIVITY
 
 
 def test_screening_is_the_balanced_point_where_that_is_sensitive_enough():
     labels = np.repeat([0, 1], 400)
     probabilities = np.where(labels, 0.9, 0.1)
-    assert screening_point(labels, probabilities) == operating_point(labels, probabilities) == 0.5
+    assert screening_point(labels, probabilities) == BALANCED_POINT
 
 
 @pytest.mark.parametrize("n", [4, 12, 90])
@@ -197,10 +209,10 @@ def test_too_few_pneumonias_are_all_called(seed, n):
     """None of so few may be missed, or their number could not show the sensitivity."""
     labels, probabilities = table(seed, n)
     threshold = screening_point(labels, probabilities)
-    assert 0 < threshold <= operating_point(labels, probabilities)
+    assert 0 < threshold <= BALANCED_POINT
     assert sensitivity(labels, probabilities, threshold) == 1
     lowest = probabilities[labels == 1].min()
-    between = probabilities[(probabilities < lowest)]
+    between = probabilities[probabilities < min(lowest, BALANCED_POINT)]
     assert threshold > (between.max() if len(between) else 0), "no normal radiograph is called without need"
 
 
@@ -209,7 +221,7 @@ def test_screening_reaches_its_sensitivity_even_for_an_inverted_network(n):
     labels, probabilities = good(0, n)
     inverted = 1 - probabilities
     threshold = screening_point(labels, inverted)
-    assert 0 < threshold <= operating_point(labels, inverted)
+    assert 0 < threshold <= BALANCED_POINT
     assert sensitivity(labels, inverted, threshold) >= SCREENING_SENSITIVITY
 
 
@@ -234,7 +246,7 @@ def test_band_is_empty_where_the_classes_do_not_overlap(gap):
     labels = np.repeat([0, 1], 50)
     probabilities = np.r_[np.linspace(0.05, 0.3, 50), np.linspace(0.3 + gap, 0.95, 50)]
     low, high = uncertain_band(labels, probabilities)
-    assert low == high == operating_point(labels, probabilities)
+    assert low == high == BALANCED_POINT
     for value in (*probabilities, low):
         assert not JointPrediction(float(value), 0.5, low, high).uncertain
 

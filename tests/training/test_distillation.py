@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -17,7 +18,7 @@ from training.recipes import TEACHER, Distilled, Robust, Teaching
 load_tensorflow()
 
 from training.fit import RUN, Teacher, batches  # noqa: E402
-from training.runs import Study  # noqa: E402
+from training.runs import Study, remembered  # noqa: E402
 
 SMALL = {"input_size": 32, "filters": (4, 4, 4, 4, 4), "epochs": 1, "batch_size": 8}
 
@@ -67,6 +68,24 @@ def test_pupil_of_a_real_teacher_differs_from_one_without(manifest, segmenter, t
         losses.append(json.loads((tmp_path / name / "history.json").read_text())[0]["loss"])
     assert losses[0] != losses[1]
     assert json.loads((tmp_path / "distilled" / RUN).read_text())["recipe"]["distillation"] == 0.5
+
+
+def test_teacher_is_asked_once_about_a_view():
+    """Pupils of one seed are shown the same views, and need not wait for their teacher again."""
+    shown = []
+
+    def teach(inputs):
+        shown.append(inputs)
+        return np.full((len(inputs), 1), inputs.mean(), np.float32)
+
+    recipe = Distilled(**SMALL, augmentation=Augmentation(flip=True))
+    taught = Teacher(remembered(teach, {}), "")
+    first, second = (drawn(recipe, taught) for _ in range(2))
+    assert len(shown) == 1
+    np.testing.assert_array_equal(first[1], second[1])
+    other = drawn(dataclasses.replace(recipe, seed=1), taught)
+    assert len(shown) == 2
+    assert np.any(other[1] != first[1])
 
 
 def test_teacher_must_see_what_its_pupil_sees(manifest, segmenter, teacher, tmp_path):
