@@ -57,8 +57,8 @@ def compare_systems(models: Path, manifest: Path, runs: Path) -> dict[str, Any]:
         raise TrainingError(f"Systems must be compared on the data of the bundle; {models} was made with other.")
     found = [name for name in KNOWN if run_folders(runs, name)]
     # They are of the networks of the bundle, or `make_bundle` had removed them.
-    before = json.loads((models / SYSTEMS).read_text(encoding="utf-8")) if (models / SYSTEMS).exists() else None
-    if not found and before is None:
+    before = json.loads((models / SYSTEMS).read_text(encoding="utf-8")) if (models / SYSTEMS).exists() else {}
+    if not (found or before):
         raise TrainingError(f"A comparison needs trained systems; {runs} has none. Run `python -m training train`.")
     best = {}
     for name in found:

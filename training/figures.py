@@ -162,7 +162,7 @@ def confusion(evaluation: Evaluation, path: Path) -> None:
 def reliability(evaluation: Evaluation, path: Path, bins: int = 15) -> None:
     """Reliability diagrams on the test split: share of pneumonias against mean probability, in bins of equal mass."""
     names = list(evaluation.probabilities)
-    figure = matplotlib.figure.Figure(figsize=(2.9 * len(names), 3.5), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(2.9 * len(names), 3.8), layout="constrained")
     for axes, name, colour in zip(
         figure.subplots(1, len(names), sharey=True), names, cycle(_LINE_COLOURS), strict=False
     ):

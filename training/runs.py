@@ -193,7 +193,7 @@ def remembered(
     """A function that answers inputs that it knows from memory: pupils of one seed are shown the same views."""
 
     def recall(inputs: np.ndarray) -> np.ndarray:
-        key = hashlib.blake2b(np.ascontiguousarray(inputs), digest_size=16).digest()
+        key = hashlib.blake2b(inputs.tobytes(), digest_size=16).digest()
         if key not in known:
             known[key] = answer(inputs)
         return known[key]

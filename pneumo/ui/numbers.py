@@ -25,9 +25,9 @@ ATTRIBUTION = (
 _NOTES = """
 <p><strong>What the networks see:</strong> {seen}.</p>
 <p>{calibrated}</p>
-<p><strong>Operating points</strong> are chosen on the same held-out radiographs. Balanced, the default, weighs missed
-pneumonias and false alarms alike; screening misses fewer pneumonias and gives more false alarms. Pneumonia is called
-from these probabilities on:</p>"""
+<p><strong>Operating points.</strong> Balanced, the default, weighs missed pneumonias and false alarms alike: it is one
+half of such a probability. Screening, chosen on the same held-out radiographs, misses fewer pneumonias and gives more
+false alarms. Pneumonia is called from these probabilities on:</p>"""
 
 
 class NetworkInfo(TypedDict):
