@@ -166,10 +166,9 @@ class Examination:
         """Why the maps that are drawn should not be believed: heat no better placed than chance, or in no agreement."""
         found = {name: evidence for name, evidence in self.heat_evidence.items() if evidence}
         blind = [name for name, evidence in found.items() if not evidence.above_chance]
-        warnings = [
-            f"{architecture(name).title}: its heat lies no better in the lungs than chance; do not believe its map."
-            for name in blind
-        ]
+        whose, which = ("its", "map") if len(blind) == 1 else ("their", "maps")
+        words = f"{whose} heat lies no better in the lungs than chance; do not believe {whose} {which}."
+        warnings = [f"{_titles(blind)}: {words}"] if blind else []
         for decision in CLASS_NAMES:
             alike = {
                 architecture(name).title: evidence

@@ -167,6 +167,28 @@ def test_heat_against_the_lungs_is_told(radiograph):
     assert valid(found.record())
 
 
+@pytest.mark.parametrize(
+    ("misplaced", "words"),
+    [
+        (("cnn_rnn",), "CNN-RNN: its heat lies no better in the lungs than chance; do not believe its map."),
+        (
+            ("cnn", "cnn_rnn"),
+            "CNN and CNN-RNN: their heat lies no better in the lungs than chance; do not believe their maps.",
+        ),
+        (
+            ("cnn", "cnn_lstm", "cnn_rnn"),
+            "CNN, CNN-LSTM and CNN-RNN: their heat lies no better in the lungs than chance; do not believe their maps.",
+        ),
+    ],
+)
+def test_networks_with_misplaced_heat_are_named_in_one_warning(radiograph, misplaced, words):
+    lungs = two_lungs()
+    inside, outside = lungs.zones()["left_lower"], ~lungs.mask
+    maps = {name: heatmap(outside if name in misplaced else inside) for name in ARCHITECTURES}
+    found = examination(radiograph, dict.fromkeys(ARCHITECTURES, True), heatmaps=maps, lungs=lungs)
+    assert found.heat_warnings == (words,)
+
+
 def two_lungs() -> Lungs:
     right, left = np.zeros((2, RASTER, RASTER), bool)
     right[20:188, 28:84] = True

@@ -293,7 +293,7 @@ def test_keyboard_reads_an_example(page):
 
 def test_page_says_what_the_numbers_mean(page):
     words = page.inner_text("#answer").replace("\xa0", " ")
-    assert "is calibrated on held-out radiographs" in words
+    assert "are calibrated on held-out radiographs" in words
     assert "where it is rarer, they overstate it" in words
     assert "not calibrated" not in page.content()
 

@@ -101,8 +101,9 @@ onchange="document.documentElement.classList.toggle('painting', this.checked)"> 
 
 def reading_notes() -> str:
     """What the numbers and the colours mean."""
-    return f"""<p class="side-note reading"><strong>Probability.</strong> {CALIBRATED} The tab <em>The numbers</em> says
-what they were worth on the test images.
+    first, _, rest = CALIBRATED.partition(" ")
+    return f"""<p class="side-note reading"><strong>{first}</strong> {rest} The tab <em>The numbers</em> says what they
+were worth on the test images.
 <strong>Heat</strong> has a fixed scale for each network and class: strong is the peak that one in ten held-out images
 with any heat exceeds. It lies inside the box that the networks were shown. <strong>Contours</strong> are drawn at a
 quarter and at half of that scale. <strong>Covering</strong> fills a region from its surroundings and asks the networks
