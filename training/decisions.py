@@ -70,8 +70,8 @@ def platt(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
 def operating_point(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """The threshold with the highest balanced accuracy; of equals, the one nearest to 0.5.
 
-    For answers that are not calibrated. Of those that are, `BALANCED_POINT` does better on patients that it was not
-    chosen on (`python -m benchmarks points`).
+    For answers that are not calibrated. Of those that are, `BALANCED_POINT` is as good or better on patients that this
+    was not chosen on, and steadier (`python -m benchmarks points`).
 
     Parameters
     ----------
