@@ -1,4 +1,4 @@
-"""Layers that train faster are Keras's own, but for rounding."""
+"""The fused batch normalisation is Keras's own, but for rounding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
 
 from pneumo.zoo import build  # noqa: E402
-from training.fused import ByteDropout, FusedBatchNormalization, fused  # noqa: E402
+from training.fused import FusedBatchNormalization, fused  # noqa: E402
 
 
 @pytest.mark.parametrize("shape", [(4, 9, 7, 3), (1, 1, 1, 3), (2, 1, 1, 3)])
@@ -41,41 +41,6 @@ def test_a_frozen_layer_does_not_move():
         np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.2, 0.5])
-@pytest.mark.parametrize("shape", [(64, 33, 31), (7, 5, 5, 3)])
-def test_dropout_drops_its_share_and_keeps_the_mean(rate, shape):
-    keras.utils.set_random_seed(0)
-    layer = ByteDropout(rate)
-    ones = tf.ones(shape)
-    with tf.GradientTape() as tape:
-        tape.watch(ones)
-        output = layer(ones, training=True)
-    gradient = tape.gradient(output, ones)
-    rounded = round(rate * 256) / 256
-    values = np.unique(output)
-    assert values == pytest.approx([0, 1 / (1 - rounded)])
-    spread = 5 * np.sqrt(rate * (1 - rate) / np.prod(shape))
-    assert np.mean(output == 0) == pytest.approx(rounded, abs=spread)
-    np.testing.assert_array_equal(gradient, output)
-    assert np.any(output != layer(ones, training=True)), "each step draws anew"
-    np.testing.assert_array_equal(layer(ones, training=False), ones)
-
-
-def test_dropout_depends_on_its_seed_alone():
-    outputs = []
-    for seed in (1, 1, 2):
-        keras.utils.set_random_seed(seed)
-        outputs.append(ByteDropout(0.2)(tf.ones((50, 50)), training=True).numpy())
-    np.testing.assert_array_equal(outputs[0], outputs[1])
-    assert np.any(outputs[0] != outputs[2])
-
-
-@pytest.mark.parametrize(("rate", "kept"), [(0.0, 1), (0.001, 1), (1.0, 0)])
-def test_rates_that_no_byte_can_tell(rate, kept):
-    output = ByteDropout(rate)(tf.ones((100, 100)), training=True)
-    assert np.mean(output != 0) == pytest.approx(kept, abs=0.01)
-
-
 def test_a_fused_network_answers_as_its_original():
     model = build("cnn_lstm", 32, (2, 2, 2, 2, 2))
     twin = fused(model)
@@ -83,6 +48,5 @@ def test_a_fused_network_answers_as_its_original():
     np.testing.assert_array_equal(model.predict(values, verbose=0), twin.predict(values, verbose=0))
     kinds = [type(layer) for layer in twin.layers]
     assert FusedBatchNormalization in kinds
-    assert ByteDropout in kinds
-    assert not {keras.layers.BatchNormalization, keras.layers.Dropout} & set(kinds)
+    assert keras.layers.BatchNormalization not in kinds
     assert [layer.name for layer in twin.layers] == [layer.name for layer in model.layers]
