@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,10 @@ def make_bundle(
     held_out = load_views(source, dataset.held_out(), finder)
     folder.mkdir(parents=True, exist_ok=True)
     # They describe the networks that were here before.
-    for name in (METRICS, PREDICTIONS, SALIENCY, CASES, SYSTEMS, GATE, GATE_RECORD):
+    for name in (PREDICTIONS, SALIENCY, CASES, GATE, GATE_RECORD):
         (folder / name).unlink(missing_ok=True)
+    for name, rest in ((METRICS, _of_another_bundle), (SYSTEMS, _of_reported_systems)):
+        _keep(folder / name, rest, dataset.fingerprint)
     answers = {}
     entries: dict[str, Any] = {}
     for name, run in best.items():
@@ -213,6 +215,32 @@ def _undecided(report: dict[str, Any]) -> dict[str, Any]:
             for name, entry in report["seeds"].items()
         }
     return kept
+
+
+def _keep(path: Path, rest: Callable[[dict[str, Any]], dict[str, Any]], fingerprint: str) -> None:
+    """Reduce a record of the same data to what does not describe a bundle's networks; remove any other."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kept = rest(before) if before.get("data") == fingerprint else {}
+    if kept:
+        write_json(path, kept)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _of_another_bundle(report: dict[str, Any]) -> dict[str, Any]:
+    """What of a bundle's metrics was measured of the bundle beside it."""
+    return {key: report[key] for key in ("data", "beside")} if "beside" in report else {}
+
+
+def _of_reported_systems(report: dict[str, Any]) -> dict[str, Any]:
+    """What of a comparison was measured of systems that do not ship."""
+    others = {name: entry for name, entry in report["systems"].items() if name not in ARCHITECTURES}
+    differences = {
+        first: {second: found for second, found in pairs.items() if second in others}
+        for first, pairs in report["auc_differences"].items()
+        if first in others
+    }
+    return {**report, "systems": others, "auc_differences": differences} if others else {}
 
 
 def load_whole(folder: Path, dataset: Dataset | None = None) -> Bundle:

@@ -35,7 +35,7 @@ def compare_systems(models: Path, manifest: Path, runs: Path) -> dict[str, Any]:
     Each is asked at one half, as the reports do, and at an operating point chosen on held-out images: the trained
     systems as they are, without calibration; the bundle's own networks calibrated, as they ship. Of several seeds the
     one with the highest score on held-out images is taken. Where no run is at hand, what was measured before of the
-    trained systems stays.
+    trained systems stays, but for their differences from networks that the bundle did not hold then.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def compare_systems(models: Path, manifest: Path, runs: Path) -> dict[str, Any]:
     if content["data"]["fingerprint"] != dataset.fingerprint:
         raise TrainingError(f"Systems must be compared on the data of the bundle; {models} was made with other.")
     found = [name for name in KNOWN if run_folders(runs, name)]
-    # They are of the networks of the bundle, or `make_bundle` had removed them.
+    # Where they describe other networks than the bundle's, `make_bundle` has removed them.
     before = json.loads((models / SYSTEMS).read_text(encoding="utf-8")) if (models / SYSTEMS).exists() else {}
     if not (found or before):
         raise TrainingError(f"A comparison needs trained systems; {runs} has none. Run `python -m training train`.")
@@ -101,10 +101,17 @@ def compare_systems(models: Path, manifest: Path, runs: Path) -> dict[str, Any]:
         entry["roc"] = [np.round(alarms, 4).tolist(), np.round(hits, 4).tolist()]
     if not found:
         entries |= {name: entry for name, entry in before["systems"].items() if name not in entries}
-        # Calibration changes no order of answers, and so no area.
-        differences = before["auc_differences"]
-    else:
-        differences = auc_differences(test.labels, answers, patients)
+    own = auc_differences(test.labels, answers, patients)
+    differences = (
+        own
+        if found
+        else before["auc_differences"]
+        | {
+            # Calibration changes no order of answers, and so no area.
+            name: before["auc_differences"].get(name, {}) | pairs
+            for name, pairs in own.items()
+        }
+    )
     result = {
         "data": dataset.fingerprint,
         "images": len(test),

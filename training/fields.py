@@ -15,6 +15,8 @@ from training.errors import RecipeError
 
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "nadam", "sgd")
 """Optimizers of Keras that a recipe may name."""
+PRECISIONS = ("float32", "mixed_bfloat16")
+"""Policies of Keras that a recipe may name for what makes feature maps."""
 SCHEDULES = ("plateau", "cosine", "constant")
 """Schedules of the learning rate that a recipe may name."""
 _LARGEST_SEED = 2**32 - 1
@@ -50,6 +52,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "epochs": ("a whole number of at least 1", _whole),
     "schedule": (f"one of {', '.join(SCHEDULES)}", lambda value: value in SCHEDULES),
     "average": ("a number of at least 0 and below 1", lambda value: _number(value) and 0 <= value < 1),
+    "precision": (f"one of {', '.join(PRECISIONS)}", lambda value: value in PRECISIONS),
     "distillation": ("a number of at least 0 and at most 1", lambda value: _number(value) and 0 <= value <= 1),
     "plateau_patience": ("a whole number of at least 1", _whole),
     "plateau_factor": ("a number above 0 and below 1", lambda value: _number(value) and 0 < value < 1),
@@ -98,6 +101,9 @@ class Recipe:
     average : float
         Momentum of a moving average of the weights over the steps (Polyak and Juditsky, SIAM J. Control Optim.
         30, 1992). Above 0, the average after the last epoch is kept; at 0, the best epoch.
+    precision : str
+        Policy of Keras for the layers that make feature maps while training. "mixed_bfloat16" is faster on machines
+        that have instructions for bfloat16, and slower on others. What ships is float32 either way.
     distillation : float
         Weight of the teacher's answers in the labels, 0 to 1 (Hinton et al., arXiv 1503.02531, 2015); 0 for none.
     plateau_patience : int
@@ -136,6 +142,7 @@ class Recipe:
     epochs: int = 12
     schedule: str = "plateau"
     average: float = 0.0
+    precision: str = "float32"
     distillation: float = 0.0
     plateau_patience: int = 2
     plateau_factor: float = 0.3

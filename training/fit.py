@@ -250,7 +250,7 @@ def _train(
 
 def compiled_twin(plain: keras.Model, recipe: Recipe, steps: int) -> keras.Model:
     """A copy of a network as it is trained: fast normalisation, and a recipe's optimizer for so many steps an epoch."""
-    model = fused(plain)
+    model = fused(plain, recipe.precision)
     model.compile(
         optimizer=_optimizer(recipe, steps),
         loss="binary_crossentropy",

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from pneumo.backend import load_tensorflow
 from pneumo.framing import scale_gray
-from pneumo.zoo import build
+from pneumo.zoo import ARCHITECTURES, build
 from training.augment import Augmentation
 from training.balance import STRATEGIES, Balanced, balance
 from training.dataset import load_rasters, open_dataset
@@ -272,6 +272,10 @@ def scaling(training, validation):
     return training, validation, {"scaling": "standard"}
 
 
+def precision(training, validation):
+    return training, validation, {"precision": "mixed_bfloat16"}
+
+
 def decay(training, validation):
     return training, validation, {"weight_decay": 1e-3}
 
@@ -334,6 +338,7 @@ def other_order(training, validation):
         schedule,
         average,
         scaling,
+        precision,
         decay,
         patience,
         network,
@@ -454,6 +459,30 @@ def test_rate_is_lowered_on_a_plateau(data, whole, tmp_path, fields):
     assert recipe.plateau_factor in steps
     if fields:
         assert rates[-1] == pytest.approx(recipe.plateau_floor), "the floor is reached"
+
+
+# --- precision --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_feature_maps_of_lower_precision_change_answers_by_their_rounding(data, name):
+    pixels = scale_gray(data[0].pixels, "standard")
+    plain = build(name, SIZE, TINY.filters)
+    half = fused(plain, "mixed_bfloat16")
+    policies = {layer.name: layer.dtype_policy.name for layer in half.layers}
+    assert {policies[layer] for layer in ("conv1", "norm3", "pool5")} == {"mixed_bfloat16"}
+    assert {policies[layer] for layer in ("radiograph", "dense", "probability")} == {"float32"}
+    assert {str(weight.dtype) for weight in half.weights} == {"float32"}
+    found, expected = np.asarray(half(pixels)), np.asarray(fused(plain)(pixels))
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() < 0.02
+    assert not np.array_equal(found, expected)
+
+
+def test_network_trained_in_lower_precision_is_saved_in_full(data, tmp_path):
+    fit(data, tmp_path, precision="mixed_bfloat16", average=0.9, epochs=1)
+    saved = keras.saving.load_model(tmp_path / KEPT, compile=False)
+    assert {layer.dtype_policy.name for layer in saved.layers} == {"float32"}
 
 
 # --- class weights and balancing --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pneumo.zoo import ARCHITECTURES, FILTERS, SYSTEMS
 from training.augment import Augmentation
 from training.balance import STRATEGIES
 from training.errors import RecipeError
-from training.fields import OPTIMIZERS, SCHEDULES, Recipe
+from training.fields import OPTIMIZERS, PRECISIONS, SCHEDULES, Recipe
 from training.recipes import DEFAULT, RECIPES, REPORTS, recipe
 
 
@@ -109,6 +109,7 @@ GOOD = [
     *(("schedule", name) for name in SCHEDULES),
     ("average", 0),
     ("average", 0.999),
+    *(("precision", name) for name in PRECISIONS),
     ("distillation", 0),
     ("distillation", 1),
     ("batch_size", 1),
@@ -134,6 +135,7 @@ BAD = [
     *(("weight_decay", value) for value in (-1e-9, float("nan"), float("inf"), "0", None, True)),
     *(("schedule", value) for value in ("foo", "", "Cosine", None, 0, ["cosine"])),
     *(("average", value) for value in (1, 1.5, -0.1, "0.9", None, False, float("nan"))),
+    *(("precision", value) for value in ("foo", "", "float16", None, 32, ["float32"])),
     *(("distillation", value) for value in (-0.1, 1.1, "0.5", None, True, float("nan"))),
     *(("balance", value) for value in ("foo", "", "SMOTE", None, 0, ["smote"], {})),
     *(("balance_seed", value) for value in (-1, 2**32, 0.0, "0", None, True)),
