@@ -46,6 +46,7 @@ audit: develop
 	.venv/bin/python tests/audit.py
 
 models: prepared
+	.venv/bin/python -m training train --recipe teaching --system efficientnet_lite0
 	.venv/bin/python -m training train --seeds 0 1 2
 	.venv/bin/python -m training bundle
 	.venv/bin/python -m training gate $(if $(wildcard $(ORIGINALS)),--originals "$(ORIGINALS)")

@@ -17,6 +17,7 @@ from benchmarks.teaching import teaching
 from pneumo.bundle import EMBEDDED
 from pneumo.methods import METHODS
 from pneumo.zoo import ARCHITECTURES
+from training.recipes import DEFAULT
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
     command.add_argument(
         "--masks", type=Path, help="lung masks that people drew (default: as the segmenter finds them)"
     )
-    command.add_argument("--runs", type=Path, default=Path("runs/robust"))
+    command.add_argument("--runs", type=Path, default=Path("runs") / DEFAULT)
     command.add_argument("--models", type=Path, default=EMBEDDED)
     command.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     command.set_defaults(run=saliency)

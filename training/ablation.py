@@ -35,7 +35,7 @@ from training.errors import TrainingError
 from training.fields import Recipe
 from training.fit import HELD_OUT, RUN
 from training.metrics import mean_auc, measure
-from training.recipes import TEACHER, Reference, Robust, Teaching
+from training.recipes import TEACHER, Distilled, Reference, Robust, Teaching
 from training.runs import Study
 from training.views import Views
 
@@ -83,7 +83,8 @@ def _variants(winner: Cell, distilled: bool) -> list[Cell]:
         "smote": ("SMOTE", {"balance": "smote"}),
     }
     if distilled:
-        changes["distilled"] = ("half of the label from a teacher", {"distillation": 0.5})
+        share = Distilled().distillation
+        changes["distilled"] = (f"{share:.0%} of the label from a teacher", {"distillation": share})
     return [
         Cell(f"{winner.name}-{name}", f"{winner.title}; {title}", dataclasses.replace(recipe, **fields))
         for name, (title, fields) in changes.items()

@@ -52,6 +52,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "epochs": ("a whole number of at least 1", _whole),
     "schedule": (f"one of {', '.join(SCHEDULES)}", lambda value: value in SCHEDULES),
     "average": ("a number of at least 0 and below 1", lambda value: _number(value) and 0 <= value < 1),
+    "dropout": ("a number of at least 0 and at most 1", lambda value: _number(value) and 0 <= value <= 1),
     "precision": (f"one of {', '.join(PRECISIONS)}", lambda value: value in PRECISIONS),
     "distillation": ("a number of at least 0 and at most 1", lambda value: _number(value) and 0 <= value <= 1),
     "plateau_patience": ("a whole number of at least 1", _whole),
@@ -101,6 +102,8 @@ class Recipe:
     average : float
         Momentum of a moving average of the weights over the steps (Polyak and Juditsky, SIAM J. Control Optim.
         30, 1992). Above 0, the average after the last epoch is kept; at 0, the best epoch.
+    dropout : float
+        What the architecture's dropout rates are multiplied by, 0 to 1.
     precision : str
         Policy of Keras for the layers that make feature maps while training. "mixed_bfloat16" is faster on machines
         that have instructions for bfloat16, and slower on others. What ships is float32 either way.
@@ -142,6 +145,7 @@ class Recipe:
     epochs: int = 12
     schedule: str = "plateau"
     average: float = 0.0
+    dropout: float = 1.0
     precision: str = "float32"
     distillation: float = 0.0
     plateau_patience: int = 2

@@ -250,13 +250,13 @@ def _train(
 
 def compiled_twin(plain: keras.Model, recipe: Recipe, steps: int) -> keras.Model:
     """A copy of a network as it is trained: fast normalisation, and a recipe's optimizer for so many steps an epoch."""
-    model = fused(plain, recipe.precision)
+    model = fused(plain, recipe.precision, recipe.dropout)
     model.compile(
         optimizer=_optimizer(recipe, steps),
         loss="binary_crossentropy",
         metrics=[
             keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy"),
-            keras.metrics.AUC(num_thresholds=1000, name="auc"),
+            _Area(num_thresholds=1000, name="auc"),
         ],
         jit_compile=not uses_tensorflow(),
     )
@@ -266,6 +266,17 @@ def compiled_twin(plain: keras.Model, recipe: Recipe, steps: int) -> keras.Model
 def _accuracy(truth, found):
     """Whether an answer is on the label's side of one half; a label of one half has no side."""
     return keras.ops.cast((truth - 0.5) * (found - 0.5) >= 0, "float32")
+
+
+class _Area(keras.metrics.AUC):
+    """Keras's ROC AUC, of the sides of one half that labels are on; a label of one half has none.
+
+    Keras takes whatever is not 0 for a positive label.
+    """
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        sided = keras.ops.cast(y_true != 0.5, "float32")
+        super().update_state(y_true > 0.5, y_pred, sided if sample_weight is None else sided * sample_weight)
 
 
 def _optimizer(recipe: Recipe, steps: int) -> keras.Optimizer:

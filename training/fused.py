@@ -29,7 +29,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
 
-def fused(model: keras.Model, precision: str = "float32") -> keras.Model:
+def fused(model: keras.Model, precision: str = "float32", dropout: float = 1.0) -> keras.Model:
     """Copy a Functional model, its weights included, with every batch normalisation fused where TensorFlow runs it.
 
     Parameters
@@ -38,6 +38,8 @@ def fused(model: keras.Model, precision: str = "float32") -> keras.Model:
     precision : str
         Policy of Keras for what makes feature maps. All weights, and all that comes after the feature maps, are
         float32 (Micikevicius et al., ICLR 2018).
+    dropout : float
+        What the rates of its dropout are multiplied by, 0 to 1.
     """
 
     def copy(layer: keras.Layer) -> keras.Layer:
@@ -46,6 +48,8 @@ def fused(model: keras.Model, precision: str = "float32") -> keras.Model:
             kind = FusedBatchNormalization
         if len(layer.output.shape) == 4 and not isinstance(layer, keras.layers.InputLayer):
             config["dtype"] = precision
+        if isinstance(layer, keras.layers.Dropout):
+            config["rate"] *= dropout
         return kind.from_config(config)
 
     twin = keras.models.clone_model(model, clone_function=copy)

@@ -84,6 +84,7 @@ class Distilled(Robust):
     """The robust recipe, with the teacher's answers for nine tenths of the label, and longer."""
 
     epochs: int = 20
+    dropout: float = 0.0
     precision: str = "mixed_bfloat16"
     distillation: float = 0.9
 

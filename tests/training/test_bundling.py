@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 from pneumo.backend import load_tensorflow
-from pneumo.bundle import MANIFEST, OPERATING_POINTS, SEGMENTER, SEGMENTER_RECORD, Bundle, load_bundle
+from pneumo.bundle import (
+    MANIFEST,
+    METRICS,
+    OPERATING_POINTS,
+    SEGMENTER,
+    SEGMENTER_RECORD,
+    SYSTEMS,
+    Bundle,
+    load_bundle,
+)
 from pneumo.classifier import calibrate
 from pneumo.framing import Prepared
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, build
@@ -298,10 +307,33 @@ def test_networks_on_other_data_are_not_calibrated(bundle_folder, images, tmp_pa
 def test_bundle_is_made_anew_in_its_own_folder(bundled, runs, manifest, no_heat, tmp_path):
     """Also with the segmenter that lies in it."""
     folder = Path(shutil.copytree(bundled, tmp_path / "models"))
-    (folder / "metrics.json").write_text("{}")
+    (folder / METRICS).write_text("{}")
     make_bundle(runs, manifest, folder, folder)
     assert (folder / SEGMENTER).read_bytes() == (bundled / SEGMENTER).read_bytes()
+    assert not (folder / METRICS).exists()
     load_bundle(folder)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_what_was_measured_of_others_on_the_same_data_stays(bundled, runs, manifest, content, no_heat, tmp_path, same):
+    folder = Path(shutil.copytree(bundled, tmp_path / "models"))
+    data = content["data"]["fingerprint"] if same else "other"
+    beside = {"recipe": "reference", "test": {}}
+    (folder / METRICS).write_text(json.dumps({"data": data, "test": {"cnn": {}}, "beside": beside, "seeds": {}}))
+    pairs = {"cnn": {"cnn_two": 1, "cnn_rnn": 2}, "cnn_two": {"cnn_64": 3, "cnn": 4}, "cnn_64": {}}
+    systems = {"cnn": {}, "cnn_rnn": {}, "cnn_two": {"minutes": 5}, "cnn_64": {}}
+    report = {"data": data, "images": 624, "systems": systems, "auc_differences": pairs}
+    (folder / SYSTEMS).write_text(json.dumps(report))
+    make_bundle(runs, manifest, folder, folder)
+    if not same:
+        assert not (folder / METRICS).exists()
+        assert not (folder / SYSTEMS).exists()
+        return
+    assert json.loads((folder / METRICS).read_text()) == {"data": data, "beside": beside}
+    assert json.loads((folder / SYSTEMS).read_text()) == report | {
+        "systems": {"cnn_two": {"minutes": 5}, "cnn_64": {}},
+        "auc_differences": {"cnn_two": {"cnn_64": 3}, "cnn_64": {}},
+    }
 
 
 def test_segmenter_of_before_is_replaced(bundled, runs, manifest, segmenter, no_heat, tmp_path):

@@ -200,6 +200,18 @@ def test_without_their_runs_trained_systems_stay_and_the_bundle_is_measured_anew
     command = ["evaluate", "--data", str(manifest), "--models", str(folder), "--systems", str(tmp_path / "none")]
     assert main(command) == 0
     assert json.loads((folder / SYSTEMS).read_text()) == results
+    # As where other networks were bundled meanwhile.
+    own = {name: pairs for name, pairs in results["auc_differences"].items() if name not in TRAINED}
+    del spoilt["systems"]["cnn"]
+    spoilt["auc_differences"] = {name: results["auc_differences"][name] for name in TRAINED}
+    (folder / SYSTEMS).write_text(json.dumps(spoilt))
+    assert main(command) == 0
+    found = json.loads((folder / SYSTEMS).read_text())
+    assert found["systems"] == results["systems"]
+    for first, pairs in own.items():
+        for second, pair in pairs.items():
+            assert difference(found, first, second) == (None if second in TRAINED else pair)
+    assert difference(found, *TRAINED) == difference(results, *TRAINED)
 
 
 def test_what_cannot_be_compared_is_refused(compared, runs, systems, manifest, tmp_path, capsys):

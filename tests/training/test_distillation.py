@@ -67,7 +67,7 @@ def test_pupil_of_a_real_teacher_differs_from_one_without(manifest, segmenter, t
         study.run("cnn", name, recipe, tmp_path / name)
         losses.append(json.loads((tmp_path / name / "history.json").read_text())[0]["loss"])
     assert losses[0] != losses[1]
-    assert json.loads((tmp_path / "distilled" / RUN).read_text())["recipe"]["distillation"] == 0.5
+    assert json.loads((tmp_path / "distilled" / RUN).read_text())["recipe"]["distillation"] == 0.9
 
 
 def test_teacher_is_asked_once_about_a_view():

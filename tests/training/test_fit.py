@@ -32,7 +32,17 @@ load_tensorflow()
 import keras  # noqa: E402
 
 from training.display import Display  # noqa: E402
-from training.fit import KEPT, LAST, Images, Teacher, batches, has_ended, kept_epoch, train  # noqa: E402
+from training.fit import (  # noqa: E402
+    KEPT,
+    LAST,
+    Images,
+    Teacher,
+    batches,
+    compiled_twin,
+    has_ended,
+    kept_epoch,
+    train,
+)
 from training.fused import fused  # noqa: E402
 
 SIZE = 32
@@ -483,6 +493,30 @@ def test_network_trained_in_lower_precision_is_saved_in_full(data, tmp_path):
     fit(data, tmp_path, precision="mixed_bfloat16", average=0.9, epochs=1)
     saved = keras.saving.load_model(tmp_path / KEPT, compile=False)
     assert {layer.dtype_policy.name for layer in saved.layers} == {"float32"}
+
+
+# --- what is watched --------------------------------------------------------------------------------------------
+
+
+def test_soft_labels_are_measured_by_the_side_of_one_half_that_they_are_on():
+    model = compiled_twin(build("cnn", SIZE, TINY.filters), TINY, 1)
+    inputs = np.random.default_rng(0).normal(size=(60, SIZE, SIZE, 1)).astype(np.float32)
+    soft = np.tile(np.array([0.04, 0.5, 0.97], np.float32), 20)[:, np.newaxis]
+    found = model.evaluate(inputs, soft, verbose=0, return_dict=True)
+    area = keras.metrics.AUC(num_thresholds=1000)
+    sided = soft[:, 0] != 0.5
+    area.update_state(soft[sided] > 0.5, np.asarray(model(inputs))[sided])
+    assert found["auc"] == pytest.approx(float(area.result()), abs=1e-6)
+    assert 0 < found["auc"] < 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_dropout_is_a_share_of_the_architectures(share):
+    plain = build("cnn", SIZE, TINY.filters)
+    rates = {layer.name: layer.rate for layer in plain.layers if isinstance(layer, keras.layers.Dropout)}
+    assert len(rates) == 4
+    for name, rate in rates.items():
+        assert fused(plain, dropout=share).get_layer(name).rate == pytest.approx(share * rate)
 
 
 # --- class weights and balancing --------------------------------------------------------------------------------
