@@ -247,7 +247,7 @@ def systems_roc(curves: dict[str, list[list[float]]], path: Path, columns: int =
 
 
 def systems_differences(names: list[str], pairs: list[list[dict[str, Any] | None]], path: Path) -> None:
-    """How much larger the ROC AUC of each row's system is than each column's; those within noise are left blank."""
+    """How much larger the ROC AUC of each row's system is than each column's; those within noise, or not known, are left blank."""
     side = 0.46 * len(names) + 2.2
     figure = matplotlib.figure.Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.subplots()
@@ -262,6 +262,8 @@ def systems_differences(names: list[str], pairs: list[list[dict[str, Any] | None
                 axes.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=6, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.set_title("ROC AUC of the row less that of the column; blank: within noise (95 %, paired)", fontsize=9)
+    axes.set_title(
+        "ROC AUC of the row less that of the column; blank: within noise (95 %, paired), or not known", fontsize=9
+    )
     figure.colorbar(image, ax=axes, shrink=0.6)
     _save(figure, path)

@@ -119,6 +119,12 @@ def is_noise(found: dict[str, Any]) -> bool:
     return low <= 0 <= high
 
 
+_UNPAIRED = (
+    "Where no difference stands, the systems were measured before the networks that ship were trained, and their "
+    "answers are no longer at hand."
+)
+
+
 def ranked(results: dict[str, Any]) -> list[str]:
     """The systems of a comparison, the largest ROC AUC first."""
     return sorted(results["systems"], key=lambda name: -results["systems"][name]["test"]["auc"]["value"])
@@ -160,7 +166,10 @@ def results_table(results: dict[str, Any]) -> str:
         if name not in results["systems"]:
             reason = "not trained here: its weights are to be downloaded" if needs_download(name) else "not trained"
             rows.append((name, [_claimed(name), *["-"] * 6, reason]))
-    return markdown_table(columns, rows)
+    table = markdown_table(columns, rows)
+    others = results["systems"].keys() - {REFERENCE} if REFERENCE in results["systems"] else ()
+    paired = all(difference(results, name, REFERENCE) for name in others)
+    return table if paired else f"{table}\n\n{_UNPAIRED}"
 
 
 def _claimed(name: str) -> str:

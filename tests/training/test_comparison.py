@@ -212,6 +212,8 @@ def test_without_their_runs_trained_systems_stay_and_the_bundle_is_measured_anew
         for second, pair in pairs.items():
             assert difference(found, first, second) == (None if second in TRAINED else pair)
     assert difference(found, *TRAINED) == difference(results, *TRAINED)
+    assert "no longer at hand" in results_table(found)
+    assert "no longer at hand" not in results_table(results)
 
 
 def test_what_cannot_be_compared_is_refused(compared, runs, systems, manifest, tmp_path, capsys):

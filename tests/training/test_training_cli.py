@@ -14,7 +14,7 @@ import pytest
 
 from training.cli import main
 from training.dataset import SPLITS, Dataset, build_dataset
-from training.recipes import DEFAULT, RECIPES, Robust
+from training.recipes import DEFAULT, RECIPES, TEACHER, Robust
 from training.sources import open_source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,10 @@ def test_the_whole_way(images, masks, segmenter, tmp_path, capsys):
 
     (folder / "test").rename(tmp_path / "away")
     lungs = ["--data", manifest, "--lungs", segmenter]
-    assert run("train", *lungs, "--seeds", "3", "--out", runs, *TINY) == 0
+    taught = ["--recipe", "teaching", "--system", TEACHER, "--set", "input_size=32", "epochs=1"]
+    assert run("train", *lungs, *taught, "--out", tmp_path / "teaching") == 0
+    teacher = tmp_path / "teaching" / TEACHER / "seed-0"
+    assert run("train", *lungs, "--teacher", teacher, "--seeds", "3", "--out", runs, *TINY) == 0
     out, err = capsys.readouterr()
     for network in NETWORKS:
         target = runs / network / "seed-3"
@@ -347,7 +350,7 @@ def test_another_training_in_the_folder(runs, manifest, segmenter, tmp_path, cap
     folder = shutil.copytree(runs, tmp_path / "runs")
     setting = ["--set", "input_size=48", "filters=(4,4,8,8,8)", "epochs=3", "batch_size=8"]
     lungs = ["--data", manifest, "--lungs", segmenter]
-    assert run("train", "--network", "cnn", *lungs, "--out", folder, *setting) == 1
+    assert run("train", "--recipe", "robust", "--network", "cnn", *lungs, "--out", folder, *setting) == 1
     assert_one_line(capsys, "same network, recipe and data")
 
 
