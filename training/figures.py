@@ -247,7 +247,7 @@ def systems_roc(curves: dict[str, list[list[float]]], path: Path, columns: int =
 
 
 def systems_differences(names: list[str], pairs: list[list[dict[str, Any] | None]], path: Path) -> None:
-    """How much larger the ROC AUC of each row's system is than each column's; those within noise, or not known, are left blank."""
+    """How much larger the ROC AUC of each row's system is than each column's; blank if within noise or not known."""
     side = 0.46 * len(names) + 2.2
     figure = matplotlib.figure.Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.subplots()
