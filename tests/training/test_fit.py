@@ -55,6 +55,7 @@ COSINE = Robust(
     augmentation=Augmentation(rotation=10, gamma=1.5),
     batch_size=3,
     epochs=4,
+    precision="mixed_bfloat16",
     average=0.9,
 )
 NETWORK = "cnn"
