@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 TARGET = CLASS_NAMES[1]
 BASELINES = ("random", "centre", "lungs")
 """Orders of places that need no network: by chance, from the middle, and lungs first."""
-IMAGES = {"held out": 30, "test": 12}
-"""How many pneumonias of a split are measured if nobody says: few of the test's, so that it ends within minutes."""
+SPLITS = ("held out", "test")
 _RUNS = 100
 """How often a network may be run for the maps of one method, times the images: slow methods are measured on fewer."""
 _LEAST = 12
@@ -51,7 +50,7 @@ _BATCH = 64
 
 
 def saliency(
-    images: int | None,
+    images: int,
     split: str,
     data: Path,
     masks: Path | None,
@@ -63,8 +62,8 @@ def saliency(
 
     Parameters
     ----------
-    images : int or None
-        How many pneumonias that all networks call are measured, evenly spread over the split; None for `IMAGES`.
+    images : int
+        How many pneumonias that all networks call are measured, evenly spread over the split.
     split : str
         "held out", to choose by, or "test", to report.
     data : Path
@@ -86,7 +85,7 @@ def saliency(
 
     started = time.process_time()
     bundle = _with_scales(load_bundle(models))
-    cases, patients = _cases(bundle, images or IMAGES[split], split, data, masks)
+    cases, patients = _cases(bundle, images, split, data, masks)
     if not cases:
         sys.exit(f"No pneumonia of the split {split!r} is called by all networks: there is nothing to measure.")
     print(f"{len(cases)} called pneumonias, {split}", flush=True)

@@ -302,8 +302,10 @@ def _components(looks: Sequence[Look]) -> dict[str, np.ndarray]:
     parts = {}
     for name, values in known.items():
         values = values.astype(np.float64)
-        # Of few images, as a test has them, there are fewer.
-        count = min(COMPONENTS, len(values) // 2, values.shape[1])
+        # Of few images, as a test has them, there are fewer. Of units that no training image wakes something must be
+        # left beside the components, else nothing there would ever vary, and any picture would be far.
+        rank = int(np.linalg.matrix_rank(values - values.mean(axis=0)))
+        count = max(1, min(COMPONENTS, len(values) // 2, rank // 2))
         fitted = PCA(count, svd_solver="full").fit(values)
         scale = np.sqrt(np.maximum(fitted.explained_variance_, 1e-12))
         parts[f"{name}_mean"] = fitted.mean_
