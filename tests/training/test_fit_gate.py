@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pneumo.gate import FACTS, OTHER, POSES, UPRIGHT, Look, leanings, mirror_outlines, outlines
+from pneumo.gate import FACTS, OTHER, POSES, UPRIGHT, Look, leanings, mirror_outlines, outlines, traits
 from training import gate
 
 WHOLE = 60
@@ -70,6 +70,24 @@ def test_the_limit_of_other_things_is_that_of_sources_that_were_not_fitted():
     looks[80:90] = looks_at(rng, 0, 10)
     groups[80:90] = ["source alike"] * 10
     assert gate.other_limit(parts, looks, labels, groups) < easy / 2
+
+
+def test_units_that_no_training_image_wakes_make_no_radiograph_far():
+    """Of 90 units ten vary: were all ten components, nothing would ever vary beside them."""
+    rng = np.random.default_rng(2)
+
+    def look() -> Look:
+        values = np.zeros(90)
+        values[:10] = rng.normal(5, 1, 10)
+        return Look(rng.normal(0, 1, 90), {"cnn": values}, np.zeros(len(FACTS)), np.zeros(512))
+
+    parts = gate._components([look() for _ in range(200)])
+    assert parts["cnn_scale"].shape == (5,)
+    far = [traits(parts, look())[0] for _ in range(50)]
+    assert np.abs(far).max() < 5
+    odd = look()
+    odd.features["cnn"][40] = 100
+    assert traits(parts, odd)[0] > max(far)
 
 
 def test_every_pose_is_fitted():
