@@ -269,10 +269,7 @@ def _accuracy(truth, found):
 
 
 class _Area(keras.metrics.AUC):
-    """Keras's ROC AUC, of the sides of one half that labels are on; a label of one half has none.
-
-    Keras takes whatever is not 0 for a positive label.
-    """
+    """ROC AUC by the side of one half that labels are on; to Keras whatever is not 0 is positive."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         sided = keras.ops.cast(y_true != 0.5, "float32")
