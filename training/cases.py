@@ -313,7 +313,7 @@ class _Tour:
         sure = np.flatnonzero(self._pneumonia & (self._mean >= self._threshold))
         if not len(sure):
             return None
-        chosen = int(sure[np.argmax(self._mean[sure])])
+        chosen = max(map(int, sure), key=self._faintest)
         prepared, lungs = self._subject.prepared[chosen], self._subject.lungs[chosen]
         panel = self._panel("Trained networks", chosen, maps=True)
         maps = {
@@ -333,13 +333,19 @@ class _Tour:
         return {
             "kind": "random",
             "title": "A heatmap of networks that know nothing",
-            "rule": "Of the pneumonias that the networks together find, the one with the highest mean.",
+            "rule": "Of the pneumonias that the networks together find, the one whose faintest map is the strongest.",
             "words": "Below it, the same networks with random weights: they have never seen a radiograph, and draw "
             "a heatmap all the same. A map that looks plausible proves nothing. A rank correlation near 0 says that "
             "the two maps have nothing in common, so that what the trained map shows was learnt.",
             "case": self._rows[chosen]["id"],
             "panels": [panel, {"title": "Random weights", "image": panel["image"], "answers": untrained}],
         }
+
+    def _faintest(self, number: int) -> float:
+        """The peak of the weakest of the networks' maps for pneumonia, as a share of its scale."""
+        prepared, explain = self._subject.prepared[number], self._subject.explainer.explain
+        maps = [explain(name, prepared, CLASS_NAMES[1]) for name in self._subject.bundle.networks]
+        return min(float(np.nan_to_num(found.values).max()) / found.scale for found in maps)
 
     def _miss(self) -> TourStop | None:
         missed = np.flatnonzero(self._pneumonia & (self._mean < self._threshold))
