@@ -219,8 +219,12 @@ def _undecided(report: dict[str, Any]) -> dict[str, Any]:
 
 def _keep(path: Path, rest: Callable[[dict[str, Any]], dict[str, Any]], fingerprint: str) -> None:
     """Reduce a record of the same data to what does not describe a bundle's networks; remove any other."""
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    kept = rest(before) if before.get("data") == fingerprint else {}
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        kept = rest(before) if before["data"] == fingerprint else {}
+    except (OSError, ValueError, LookupError, TypeError):
+        # None, or a damaged one.
+        kept = {}
     if kept:
         write_json(path, kept)
     else:

@@ -99,19 +99,12 @@ def compare_systems(models: Path, manifest: Path, runs: Path) -> dict[str, Any]:
         entry["at_operating_point"] = {key: chosen[key] for key in _AT_POINT}
         alarms, hits, _ = roc_curve(test.labels, answers[name])
         entry["roc"] = [np.round(alarms, 4).tolist(), np.round(hits, 4).tolist()]
+    differences = auc_differences(test.labels, answers, patients)
     if not found:
         entries |= {name: entry for name, entry in before["systems"].items() if name not in entries}
-    own = auc_differences(test.labels, answers, patients)
-    differences = (
-        own
-        if found
-        else before["auc_differences"]
-        | {
-            # Calibration changes no order of answers, and so no area.
-            name: before["auc_differences"].get(name, {}) | pairs
-            for name, pairs in own.items()
-        }
-    )
+        known = before["auc_differences"]
+        # Calibration changes no order of answers, and so no area.
+        differences = known | {name: known.get(name, {}) | pairs for name, pairs in differences.items()}
     result = {
         "data": dataset.fingerprint,
         "images": len(test),

@@ -304,10 +304,11 @@ def test_networks_on_other_data_are_not_calibrated(bundle_folder, images, tmp_pa
 # --- where it is made -------------------------------------------------------------------------------------------
 
 
-def test_bundle_is_made_anew_in_its_own_folder(bundled, runs, manifest, no_heat, tmp_path):
-    """Also with the segmenter that lies in it."""
+@pytest.mark.parametrize("left", ["{}", "[", "[]", '{"data": 3}'])
+def test_bundle_is_made_anew_in_its_own_folder(bundled, runs, manifest, no_heat, tmp_path, left):
+    """Also with the segmenter that lies in it, and whatever is left of its metrics."""
     folder = Path(shutil.copytree(bundled, tmp_path / "models"))
-    (folder / METRICS).write_text("{}")
+    (folder / METRICS).write_text(left)
     make_bundle(runs, manifest, folder, folder)
     assert (folder / SEGMENTER).read_bytes() == (bundled / SEGMENTER).read_bytes()
     assert not (folder / METRICS).exists()
