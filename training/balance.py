@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,12 +25,15 @@ class Balanced:
         Weight of each class in the loss, where the strategy weighs instead of adding images.
     alternate : bool
         Whether the classes take turns, so that each batch has half of either.
+    shares : numpy.ndarray of float, shape (n,), or None
+        Where the classes take turns: how often each image is taken, relative to the others of its class.
     """
 
     images: np.ndarray
     labels: np.ndarray
     class_weights: dict[int, float] | None = None
     alternate: bool = False
+    shares: np.ndarray | None = None
 
     def order(self, generator: np.random.Generator) -> np.ndarray:
         """The order of the images in one epoch: each once, or as many with the classes in turns."""
@@ -40,10 +44,30 @@ class Balanced:
         for label in (0, 1):
             own = np.flatnonzero(self.labels == label)
             wanted = int((turns == label).sum())
+            if self.shares is not None:
+                order[turns == label] = _drawn(own, self.shares[own], wanted, generator)
+                continue
             # All of a class are seen before one is seen again.
             rounds = [generator.permutation(own) for _ in range(-(-wanted // len(own)))]
             order[turns == label] = np.concatenate(rounds)[:wanted]
         return order
+
+
+def matched(balanced: Balanced, weights: np.ndarray, share: float) -> Balanced:
+    """The same images, a share of each class drawn by weights, shape (n,), and the others evenly."""
+    shares = np.empty(len(balanced.labels))
+    for label in (0, 1):
+        own = balanced.labels == label
+        shares[own] = 1 - share + share * weights[own] / weights[own].mean()
+    return dataclasses.replace(balanced, shares=shares)
+
+
+def _drawn(rows: np.ndarray, shares: np.ndarray, wanted: int, generator: np.random.Generator) -> np.ndarray:
+    """Rows by their shares, systematically: each as often as its share says, rounded up or down by chance."""
+    mixed = generator.permutation(len(rows))
+    ends = np.cumsum(shares[mixed])
+    marks = (np.arange(wanted) + generator.random()) * (ends[-1] / wanted)
+    return generator.permutation(rows[mixed[np.searchsorted(ends, marks, side="right").clip(max=len(rows) - 1)]])
 
 
 def balance(strategy: str, images: np.ndarray, labels: np.ndarray, seed: int) -> Balanced:

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import math
 import random
 import re
 import statistics
@@ -58,6 +59,8 @@ class Image:
         Size of the stored image, in pixels.
     aspect : float
         Width divided by height before the image was stored, as far as it is known.
+    megapixels : float
+        Millions of pixels that it had before it was stored, as far as it is known; 0 if a manifest does not tell.
     """
 
     file: str
@@ -69,6 +72,7 @@ class Image:
     width: int
     height: int
     aspect: float = 1.0
+    megapixels: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over file, content, class and split of every image; the original aspect ratio is not in it."""
+        """SHA-256 over file, content, class and split of every image; the original's size is not in it."""
         lines = sorted(f"{image.sha256} {image.split} {image.label} {image.file}" for image in self.images)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -180,7 +184,7 @@ def build_dataset(
         Share of the training patients of each series, those with the lowest numbers, that make the block, 0 to 1.
     sizes : dict of str to (int, int), optional
         Width and height, in pixels, that files had before they were stored. Default: those of the files. A file that
-        the table lacks gets the table's median aspect ratio.
+        the table lacks gets the table's median aspect ratio and median area.
 
     Returns
     -------
@@ -193,7 +197,10 @@ def build_dataset(
     """
     left_out: list[LeftOut] = []
     found: list[Image] = []
-    usual = statistics.median(width / height for width, height in sizes.values()) if sizes else 1.0
+    if sizes:
+        aspect = statistics.median(width / height for width, height in sizes.values())
+        area = statistics.median(width * height for width, height in sizes.values())
+        usual = math.sqrt(area * aspect), math.sqrt(area / aspect)
     official = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
     for file in source.files():
         folder, label, name = file.rsplit("/", 2)
@@ -211,10 +218,9 @@ def build_dataset(
             patient = f"unknown-{file}"
         subtype = series if label == "PNEUMONIA" else ""
         size = (radiograph.width, radiograph.height)
-        width, height = sizes.get(file, (usual, 1)) if sizes else size
-        found.append(
-            Image(file, radiograph.sha256, official[folder], label, patient, subtype, *size, round(width / height, 4))
-        )
+        width, height = sizes.get(file, usual) if sizes else size
+        known = round(width / height, 4), round(width * height / 1e6, 4)
+        found.append(Image(file, radiograph.sha256, official[folder], label, patient, subtype, *size, *known))
 
     persons = _merge_patients(found)
     kept, copies, notes = _without_copies(found)

@@ -44,6 +44,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "scaling": (f"one of {', '.join(SCALINGS)}", lambda value: value in tuple(SCALINGS)),
     "balance": (f"one of {', '.join(STRATEGIES)}", lambda value: value in tuple(STRATEGIES)),
     "balance_seed": (f"a whole number from 0 to {_LARGEST_SEED}", _seed),
+    "matching": ("a number of at least 0 and at most 1", lambda value: _number(value) and 0 <= value <= 1),
     "augmentation": ("an Augmentation", lambda value: isinstance(value, Augmentation)),
     "optimizer": (f"one of {', '.join(OPTIMIZERS)}", lambda value: value in OPTIMIZERS),
     "learning_rate": ("a number above 0", lambda value: _number(value) and value > 0),
@@ -84,6 +85,9 @@ class Recipe:
         Strategy of `training.balance` for the training images.
     balance_seed : int
         Seed of that strategy.
+    matching : float
+        Share of the training images that is drawn by `training.matching.overlap_weights`, so that the size of the
+        original tells nothing of the class, 0 to 1; above 0 only with the balance "batches".
     augmentation : Augmentation
         Random transforms of the training images.
     optimizer : str
@@ -137,6 +141,7 @@ class Recipe:
     scaling: str = "unit"
     balance: str = "none"
     balance_seed: int = 42
+    matching: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     optimizer: str = "rmsprop"
     learning_rate: float = 1e-3
@@ -162,3 +167,8 @@ class Recipe:
             value = getattr(self, name)
             if not holds(value):
                 raise RecipeError(f"The field {name} of a recipe must be {rule}; received {value!r}.")
+        if self.matching and self.balance != "batches":
+            raise RecipeError(
+                f'The field matching of a recipe must be 0 unless its balance is "batches"; received {self.matching!r} '
+                f"with {self.balance!r}. Set balance=batches too."
+            )

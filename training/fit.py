@@ -18,7 +18,7 @@ from rich.console import Console
 
 from pneumo.framing import scale_gray
 from pneumo.zoo import architecture, build
-from training.balance import Balanced, balance
+from training.balance import Balanced, balance, matched
 from training.devices import (
     be_deterministic,
     compiled,
@@ -58,16 +58,21 @@ class Images:
         network's input: they then show its surroundings, which the random transforms bring in.
     labels : numpy.ndarray of uint8, shape (n,)
         0 normal, 1 pneumonia.
+    weights : numpy.ndarray of float, shape (n,), or None
+        Overlap weights, for a recipe with `matching`.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over pixels and labels."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes())
-        digest.update(np.ascontiguousarray(self.labels).tobytes())
+        """SHA-256 over all of it."""
+        parts = (self.pixels, self.labels, self.weights)
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()
 
 
@@ -197,6 +202,8 @@ def _train(
 ) -> list[dict[str, float]]:
     channels, shares = architecture(network).channels, len(devices())
     balanced = balance(recipe.balance, training.pixels, training.labels, recipe.balance_seed)
+    if recipe.matching and training.weights is not None:
+        balanced = matched(balanced, training.weights, recipe.matching)
     steps = -(-len(balanced.labels) // recipe.batch_size)
     plain = build(network, recipe.input_size, recipe.filters)
     if architecture(network).base:

@@ -31,6 +31,7 @@ from training.devices import forward, uses_tensorflow
 from training.errors import TrainingError
 from training.fields import Recipe
 from training.fit import HELD_OUT, KEPT, RUN, Teacher, kept_epoch, train
+from training.matching import overlap_weights
 from training.recipes import TEACHER
 from training.segment import load_segmenter
 from training.views import Views, held_out_images, load_views, training_images, uses_lungs
@@ -74,6 +75,10 @@ class Study:
         self.held_out = load_views(source, self.dataset.held_out(), self._finder)
 
     @cached_property
+    def _weights_of_sizes(self) -> np.ndarray:
+        return overlap_weights(self.training.images, self.held_out.images)
+
+    @cached_property
     def altered(self) -> dict[str, Views]:
         """The held-out images: "clean", under each stress, and, where lungs are known, with each shortcut alone."""
         views = {"clean": self.held_out}
@@ -106,7 +111,7 @@ class Study:
         history = train(network, recipe, training, validation, folder, console, teacher, self._weights)
         answers = self._ask(keras.saving.load_model(folder / KEPT, compile=False), recipe)
         np.savez_compressed(folder / HELD_OUT, allow_pickle=False, **answers)
-        scored = held_out_scores(self.held_out, answers)
+        scored = held_out_scores(self.held_out, answers, self._weights_of_sizes)
         record = {
             "network": network,
             "recipe": {"name": recipe_name, **dataclasses.asdict(recipe)},
@@ -226,8 +231,14 @@ def folds_of(recipe: Recipe, labels: np.ndarray, patients: np.ndarray) -> list[t
     return list(splitter.split(np.zeros(len(labels)), labels, patients if recipe.grouped else None))
 
 
-def held_out_scores(views: Views, answers: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What recipes and seeds are chosen by: the rule is stated in `training.ablation`.
+def held_out_scores(views: Views, answers: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, Any]:
+    """What recipes and seeds are chosen by: each AUC of `training.ablation`'s rule among originals of the same sizes.
+
+    On each held-out set, with every image weighted by `training.matching.overlap_weights`: `clean` is the ROC AUC,
+    `stressed` the lowest ROC AUC under any of `batteries.STRESSES`, `alone` the ROC AUC with all but the lungs black,
+    and `blind` the mean distance of the ROC AUC from one half with the lungs black, which may be trained on, and with
+    the lungs filled from around, which never is. The score is the mean over both sets of
+    (clean + stressed + alone) / 3 - blind / 10. `unweighted` is the ROC AUC of the images as they are.
 
     Parameters
     ----------
@@ -235,24 +246,38 @@ def held_out_scores(views: Views, answers: dict[str, np.ndarray]) -> dict[str, A
         The held-out images.
     answers : dict of str to numpy.ndarray of shape (n,)
         Probabilities of pneumonia by alteration.
+    weights : numpy.ndarray of shape (n,)
 
     Returns
     -------
     dict
-        `score`, and by split `clean`, `stressed`, `alone` and `blind`, the last two None where no lungs are known.
+        `score`, and by split `clean`, `stressed`, `alone`, `blind` and `unweighted`; `alone` and `blind` are None where
+        no lungs are known.
     """
     splits = np.array([image.split for image in views.images])
     result: dict[str, Any] = {}
     total = 0.0
     for split in HELD_OUT_SPLITS:
         part = splits == split
-        areas = {title: float(roc_auc_score(views.labels[part], answer[part])) for title, answer in answers.items()}
+        labels, weighed = views.labels[part], weights[part]
+        areas = {
+            title: float(roc_auc_score(labels, answer[part], sample_weight=weighed))
+            for title, answer in answers.items()
+        }
         clean, worst = areas["clean"], min(areas[title] for title in STRESSES)
         alone = areas.get("all but the lungs black")
-        blind = abs(areas["lungs black"] - 0.5) if "lungs black" in areas else None
+        without = [abs(areas[title] - 0.5) for title in ("lungs black", "lungs filled from around") if title in areas]
+        blind = float(np.mean(without)) if without else None
         wanted = [area for area in (clean, worst, alone) if area is not None]
         total += float(np.mean(wanted)) - (blind or 0.0) / 10
-        result[split] = {"clean": clean, "stressed": worst, "alone": alone, "blind": blind}
+        unweighted = float(roc_auc_score(labels, answers["clean"][part]))
+        result[split] = {
+            "clean": clean,
+            "stressed": worst,
+            "alone": alone,
+            "blind": blind,
+            "unweighted": unweighted,
+        }
     return {"score": total / len(HELD_OUT_SPLITS), **result}
 
 

@@ -13,6 +13,7 @@ from pneumo.lungs import Lungs, Segmenter, lungs_of
 from training.dataset import Image, load_rasters
 from training.fields import Recipe
 from training.fit import Images
+from training.matching import overlap_weights
 from training.sources import Source
 
 SURROUNDINGS = 0.15
@@ -127,7 +128,8 @@ def _uses_masks(recipe: Recipe) -> bool:
 
 def training_images(views: Views, recipe: Recipe) -> Images:
     """Images to train on."""
-    return Images(views.with_surroundings(recipe.framing, recipe.input_size, _uses_masks(recipe)), views.labels)
+    pixels = views.with_surroundings(recipe.framing, recipe.input_size, _uses_masks(recipe))
+    return Images(pixels, views.labels, overlap_weights(views.images, views.images) if recipe.matching else None)
 
 
 def held_out_images(views: Views, recipe: Recipe) -> Images:
