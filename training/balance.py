@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,35 @@ import numpy as np
 
 from pneumo.errors import UnknownNameError
 from training.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images and labels of one split.
+
+    Attributes
+    ----------
+    pixels : numpy.ndarray of uint8, shape (n, side, side) or (n, side, side, 2)
+        Gray values, and for training images also the lung mask, 0 to 255. Training images may be larger than the
+        network's input: they then show its surroundings, which the random transforms bring in.
+    labels : numpy.ndarray of uint8, shape (n,)
+        0 normal, 1 pneumonia.
+    weights : numpy.ndarray of float, shape (n,), or None
+        Overlap weights, for a recipe with `matching`.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all of it."""
+        parts = (self.pixels, self.labels, self.weights)
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import json
 import os
 import time
@@ -18,7 +17,7 @@ from rich.console import Console
 
 from pneumo.framing import scale_gray
 from pneumo.zoo import architecture, build
-from training.balance import Balanced, balance, matched
+from training.balance import Balanced, Images, balance, matched
 from training.devices import (
     be_deterministic,
     compiled,
@@ -45,35 +44,6 @@ HELD_OUT = "held_out.npz"
 LAST = "last.keras"
 """The network after the last epoch."""
 _STATE = "state.npz"
-
-
-@dataclass(frozen=True, slots=True)
-class Images:
-    """Images and labels of one split.
-
-    Attributes
-    ----------
-    pixels : numpy.ndarray of uint8, shape (n, side, side) or (n, side, side, 2)
-        Gray values, and for training images also the lung mask, 0 to 255. Training images may be larger than the
-        network's input: they then show its surroundings, which the random transforms bring in.
-    labels : numpy.ndarray of uint8, shape (n,)
-        0 normal, 1 pneumonia.
-    weights : numpy.ndarray of float, shape (n,), or None
-        Overlap weights, for a recipe with `matching`.
-    """
-
-    pixels: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over all of it."""
-        parts = (self.pixels, self.labels, self.weights)
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
-        return digest.hexdigest()
 
 
 def rank(row: dict[str, float]) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from training.dataset import Dataset, load_rasters
 from training.decisions import operating_point
+from training.matching import size_model, sizes
 from training.metrics import measure
 from training.sources import Source
 
@@ -36,14 +37,15 @@ def floors(dataset: Dataset, source: Source) -> tuple[list[dict[str, Any]], np.n
     """
     ring = np.ones((_THUMBNAIL, _THUMBNAIL), bool)
     ring[2:-2, 2:-2] = False
-    labels, thumbnails, sizes, aspects = {}, {}, {}, {}
+    labels, thumbnails, lengths, aspects, originals = {}, {}, {}, {}, {}
     for split in _USED:
         images = dataset.split(split)
         rasters, labels[split] = load_rasters(source, images)
         small = [cv2.resize(raster, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA) for raster in rasters]
         thumbnails[split] = np.array(small, np.float32).reshape(len(images), _THUMBNAIL, _THUMBNAIL) / 255
-        sizes[split] = np.log([[len(source.read(image.file))] for image in images])
+        lengths[split] = np.log([[len(source.read(image.file))] for image in images])
         aspects[split] = np.log([[image.aspect] for image in images])
+        originals[split] = sizes(images)
     patients = np.array([image.patient for image in dataset.split("test")])
     subtypes = np.array([image.subtype for image in dataset.split("test")])
 
@@ -64,8 +66,9 @@ def floors(dataset: Dataset, source: Source) -> tuple[list[dict[str, Any]], np.n
     candidates = (
         ("floor: nearest neighbours on 32 x 32 thumbnails", neighbours(whole), whole),
         ("floor: the same on the thumbnail's outer ring alone", neighbours(border), border),
-        ("floor: the file's size in bytes", line(sizes), sizes),
+        ("floor: the file's size in bytes", line(lengths), lengths),
         ("floor: the original aspect ratio", line(aspects), aspects),
+        ("floor: the original's width and height", size_model(dataset.split("train")), originals),
     )
     found: list[dict[str, Any]] = []
     answers = []

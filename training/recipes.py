@@ -71,10 +71,13 @@ class Robust(Recipe):
 class Teaching(Robust):
     """The robust recipe for the teacher, EfficientNet-Lite0 with ImageNet weights, fine-tuned for a few epochs.
 
+    Half of the images are drawn so that the size of the original tells nothing of the class.
     Expect a held-out AUC of 0.98 to 0.99, and 4 minutes on 2 cores.
     """
 
     filters: tuple[int, ...] = ()
+    balance: str = "batches"
+    matching: float = 0.5
     learning_rate: float = 5e-4
     epochs: int = 5
 
@@ -83,11 +86,14 @@ class Teaching(Robust):
 class Distilled(Robust):
     """The robust recipe, with the teacher's answers for nine tenths of the label, without dropout, and longer.
 
+    Half of the images are drawn so that the size of the original tells nothing of the class.
     Expect a test AUC of 0.98, an accuracy of 0.92 to 0.94 at the operating point, and 5 to 9 minutes a network on
     2 cores that have instructions for bfloat16.
     """
 
     epochs: int = 20
+    balance: str = "batches"
+    matching: float = 0.5
     dropout: float = 0.0
     precision: str = "mixed_bfloat16"
     distillation: float = 0.9

@@ -10,9 +10,9 @@ import numpy as np
 
 from pneumo.framing import Prepared, beyond, cut, frame, needs_lungs, show
 from pneumo.lungs import Lungs, Segmenter, lungs_of
+from training.balance import Images
 from training.dataset import Image, load_rasters
 from training.fields import Recipe
-from training.fit import Images
 from training.matching import overlap_weights
 from training.sources import Source
 

@@ -27,7 +27,8 @@ import keras
 from training.augment import Augmentation
 from training.devices import devices
 from training.errors import TrainingError
-from training.fit import KEPT, Images, train
+from training.balance import Images
+from training.fit import KEPT, train
 from training.recipes import recipe
 
 assert len(devices()) == count

@@ -538,7 +538,7 @@ def test_floors_of_nearest_neighbours(floor_data, place, ring):
 
 
 def test_floors_are_measured_as_the_networks_are(report, labels):
-    assert [floor["title"][:7] for floor in report["floors"]] == ["floor: "] * 4
+    assert [floor["title"][:7] for floor in report["floors"]] == ["floor: "] * 5
     for floor in report["floors"]:
         counts = [floor["test"][name]["value"] for name in ("true_positives", "false_negatives")]
         assert sum(counts) == labels.sum()

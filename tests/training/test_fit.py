@@ -22,7 +22,7 @@ from pneumo.backend import load_tensorflow
 from pneumo.framing import scale_gray
 from pneumo.zoo import ARCHITECTURES, build
 from training.augment import Augmentation
-from training.balance import STRATEGIES, Balanced, balance
+from training.balance import STRATEGIES, Balanced, Images, balance
 from training.dataset import load_rasters, open_dataset
 from training.errors import TrainingError
 from training.fields import Recipe
@@ -35,7 +35,6 @@ from training.display import Display  # noqa: E402
 from training.fit import (  # noqa: E402
     KEPT,
     LAST,
-    Images,
     Teacher,
     batches,
     compiled_twin,
@@ -175,7 +174,8 @@ import numpy as np
 from pneumo.backend import load_tensorflow
 load_tensorflow()
 from pathlib import Path
-from training.fit import Images, train
+from training.balance import Images
+from training.fit import train
 from training.recipes import Reference
 arrays = np.load(sys.argv[1])
 training, validation = (Images(arrays[name], arrays[name + "_labels"]) for name in ("training", "validation"))

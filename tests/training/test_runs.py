@@ -32,6 +32,7 @@ import keras  # noqa: E402
 
 from pneumo.lungs import Segmenter  # noqa: E402
 from training.fit import KEPT, LAST  # noqa: E402
+from training.matching import overlap_weights  # noqa: E402
 from training.runs import HELD_OUT, RUN, Study, held_out_scores  # noqa: E402
 from training.segment import load_segmenter  # noqa: E402
 
@@ -163,31 +164,37 @@ def test_without_lungs_there_are_no_shortcuts(manifest, tmp_path):
 
 @pytest.mark.parametrize(("network", "seed"), RUNS)
 def test_score_follows_the_rule_that_was_fixed_before(runs, manifest, network, seed):
-    """(clean + stressed + alone) / 3 - blind / 10, the mean over patients at random and the block."""
+    """(clean + stressed + alone) / 3 - blind / 10, the mean over both sets, all among originals of the same sizes."""
     folder = runs / network / f"seed-{seed}"
-    images, answers = open_dataset(manifest)[0].held_out(), answers_of(folder)
+    dataset = open_dataset(manifest)[0]
+    images, answers = dataset.held_out(), answers_of(folder)
+    weights = overlap_weights(dataset.split("train"), images)
     parts = []
     found = read(folder)["held_out"]
     for split in ("validation", "block"):
         rows = [index for index, image in enumerate(images) if image.split == split]
         labels = [int(images[row].label == "PNEUMONIA") for row in rows]
-        area = {title: roc_auc_score(labels, values[rows]) for title, values in answers.items()}
+        area = {
+            title: roc_auc_score(labels, values[rows], sample_weight=weights[rows]) for title, values in answers.items()
+        }
         stressed = min(area[title] for title in STRESSES)
-        alone, blind = area["all but the lungs black"], abs(area["lungs black"] - 0.5)
+        alone = area["all but the lungs black"]
+        blind = (abs(area["lungs black"] - 0.5) + abs(area["lungs filled from around"] - 0.5)) / 2
         wanted = {"clean": area["clean"], "stressed": stressed, "alone": alone, "blind": blind}
+        wanted["unweighted"] = roc_auc_score(labels, answers["clean"][rows])
         assert found[split] == pytest.approx(wanted)
         parts.append((area["clean"] + stressed + alone) / 3 - blind / 10)
     assert found["score"] == pytest.approx(sum(parts) / 2)
 
 
-def scored(**answers: list[float]) -> dict:
+def scored(weights: list[float] = [1, 1, 1, 1], **answers: list[float]) -> dict:  # noqa: B006 - only read
     """Of two held-out images of each class in each set: answers to the clean ones, and what differs from them."""
     views = SimpleNamespace(
         images=[SimpleNamespace(split=split) for split in SPLITS for _ in range(4)],
         labels=np.tile([0, 0, 1, 1], 2).astype(np.uint8),
     )
     given = {title.replace("_", " "): np.tile(values, 2) for title, values in answers.items()}
-    return held_out_scores(views, dict.fromkeys(STRESSES, given["clean"]) | given)
+    return held_out_scores(views, dict.fromkeys(STRESSES, given["clean"]) | given, np.tile(weights, 2))
 
 
 GOOD, POOR, INVERTED, CHANCE = [0.1, 0.2, 0.8, 0.9], [0.1, 0.5, 0.4, 0.9], [0.9, 0.8, 0.2, 0.1], [0.5] * 4
@@ -205,6 +212,9 @@ GOOD, POOR, INVERTED, CHANCE = [0.1, 0.2, 0.8, 0.9], [0.1, 0.5, 0.4, 0.9], [0.9,
         # Black lungs tell nothing: to be right by them is as bad as to be wrong.
         ({"clean": GOOD, "lungs_black": GOOD}, 0.95),
         ({"clean": GOOD, "lungs_black": INVERTED}, 0.95),
+        # A fill that is trained on and one that never is weigh alike.
+        ({"clean": GOOD, "lungs_black": CHANCE, "lungs_filled_from_around": GOOD}, 0.975),
+        ({"clean": GOOD, "lungs_black": GOOD, "lungs_filled_from_around": GOOD}, 0.95),
         # Other shortcuts are shown, not weighed.
         ({"clean": GOOD, "lungs_black": CHANCE, "lungs_gray": GOOD}, 1.0),
         # The lungs alone weigh as much as the whole.
@@ -223,7 +233,14 @@ def test_sets_are_scored_apart():
         labels=np.array([0, 1, 0, 1], np.uint8),
     )
     answers = dict.fromkeys(["clean", *STRESSES], np.array([0.1, 0.2, 0.8, 0.9]))
-    assert held_out_scores(views, answers)["score"] == 1
+    assert held_out_scores(views, answers, np.ones(4))["score"] == 1
+
+
+def test_what_weighs_nothing_counts_nothing():
+    """The first normal and the last pneumonia alone are left: right, where the others are wrong."""
+    assert scored(weights=[1, 0, 0, 1], clean=POOR)["score"] == 1
+    assert scored(weights=[0, 1, 1, 0], clean=POOR)["score"] == 0
+    assert scored(weights=[1, 0, 0, 1], clean=POOR)["block"]["unweighted"] == 0.75
 
 
 # --- again ------------------------------------------------------------------------------------------------------
