@@ -20,6 +20,7 @@ METRICS = {
 }
 """Metrics of the table, in order, with their titles."""
 DETAILS = {
+    "auc_same_sizes": "ROC AUC among originals of the same sizes",
     "sensitivity_at_specificity_90": "sensitivity at specificity 0.90",
     "specificity_at_sensitivity_95": "specificity at sensitivity 0.95",
     "sensitivity_bacterial": "sensitivity, bacterial",
@@ -31,7 +32,7 @@ DETAILS = {
 """Metrics of the second table."""
 CONFUSION = ("true_positives", "false_negatives", "false_positives", "true_negatives")
 """Counts that add up to the test images."""
-SCORES = {"auc", "mcc", "ece", "brier"}
+SCORES = {"auc", "auc_same_sizes", "mcc", "ece", "brier"}
 """Metrics that are no shares."""
 
 

@@ -1,14 +1,12 @@
 """The ablation: which framing, balance and defence the default recipe takes, decided on held-out images alone.
 
-The rule: the held-out images are two sets, patients at random and a block of consecutive patients. On each, `clean` is
-the ROC AUC, `stressed` the lowest ROC AUC under any of `batteries.STRESSES`, `alone` the ROC AUC with all but the lungs
-black, and `blind` the distance of the ROC AUC with the lungs black from one half; the lungs are those that the
-segmenter finds, not those that people drew. The score of a cell is the mean over both sets and all seeds of
-(clean + stressed + alone) / 3 - blind / 10: what is read off the lungs alone weighs as much as what is read off the
-radiograph, and a tenth of AUC won without lungs as much as one hundredth won with them. The highest score wins. Weights
-are averaged, and the rate follows a cosine, in every cell, so that no single epoch decides.
+The rule is `training.runs.held_out_scores`: what is read off the lungs alone weighs as much as what is read off the
+radiograph, and a tenth of AUC won without lungs as much as one hundredth won with them. The score of a cell is the mean
+over all seeds; the highest wins. The lungs are those that the segmenter finds, not those that people drew. Weights are
+averaged, and the rate follows a cosine, in every cell, so that no single epoch decides.
 
-It was fixed before the runs that models/ablation.json holds, but not before any: at first it was
+The runs that models/ablation.json holds were scored by the rule as it stood then: no image weighted by the size of its
+original, and `blind` of black lungs alone. That one was fixed before those runs, but not before any: at first it was
 (clean + stressed) / 2 - blind / 10, and `alone` came in (commit f884228) after a first bundle had been evaluated on the
 test split (commit 8743f52), when its AUC with all but the lungs black was known there. Neither the size nor the epochs
 of the networks that ship were chosen by it. Cells that add images to balance the classes take more steps in as many

@@ -25,7 +25,16 @@ from training.decisions import BALANCED_POINT, platt
 from training.errors import TrainingError
 from training.fit import HELD_OUT, KEPT, RUN
 from training.floors import floors
-from training.metrics import RESAMPLES, auc_difference, interval_of_mean, mean_auc, measure, share_interval
+from training.matching import overlap_weights
+from training.metrics import (
+    RESAMPLES,
+    auc_difference,
+    interval_of_mean,
+    mean_auc,
+    measure,
+    share_interval,
+    weighted_auc,
+)
 from training.predictions import write_predictions
 from training.segment import overlap, read_masks
 from training.sources import Source
@@ -111,7 +120,8 @@ def evaluate(
     clean = subject.ask(test)
     evaluation = Evaluation(test.images, test.labels, clean, subject.thresholds)
 
-    measured = subject.measured(test, clean)
+    weights = overlap_weights(dataset.split("train"), test.images)
+    measured = subject.measured(test, clean, weights)
     measured[TOGETHER] |= {
         "images": len(test),
         "prevalence": float(test.labels.mean()),
@@ -141,7 +151,7 @@ def evaluate(
     if trained:
         report["seeds"] = _seeds(trained, dataset, test)
     if other:
-        report["beside"] = _beside(other, source, test, drawn, originals)
+        report["beside"] = _beside(other, source, test, weights, drawn, originals)
     write_json(folder / METRICS, report)
     content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     for name, metrics in measured.items():
@@ -174,13 +184,17 @@ class _Subject:
         answers[TOGETHER] = np.mean([answers[name] for name in self._names], axis=0)
         return answers
 
-    def measured(self, views: Views, answers: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-        """All measures of each network at the default operating point, and the main ones for screening."""
+    def measured(self, views: Views, answers: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, dict[str, Any]]:
+        """All measures of each network at the default operating point, and the main ones for screening.
+
+        Weights, shape (n,), are those under which the size of the original tells nothing.
+        """
         patients = np.array([image.patient for image in views.images])
         subtypes = np.array([image.subtype for image in views.images])
         result: dict[str, dict[str, Any]] = {}
         for name, answer in answers.items():
             result[name] = measure(views.labels, answer, self.thresholds[name], patients, subtypes)
+            result[name]["auc_same_sizes"] = weighted_auc(views.labels, answer, weights, patients)
             screening = measure(views.labels, answer, self._screening[name], patients)
             result[name]["screening"] = {key: screening[key] for key in ("accuracy", "sensitivity", "specificity")}
         return result
@@ -357,7 +371,12 @@ _SEED_MEASURES = ("auc", "accuracy", "sensitivity", "specificity", "ece")
 
 
 def _beside(
-    bundle: Bundle, source: Source, test: Views, drawn: dict[str, np.ndarray], originals: Path | None
+    bundle: Bundle,
+    source: Source,
+    test: Views,
+    weights: np.ndarray,
+    drawn: dict[str, np.ndarray],
+    originals: Path | None,
 ) -> dict[str, Any]:
     """Another bundle on the same test images."""
     subject = _Subject(bundle)
@@ -366,7 +385,7 @@ def _beside(
     recipe = next(iter(bundle.manifest["networks"].values()))["recipe"]["name"]
     report = {
         "recipe": recipe,
-        "test": subject.measured(views, clean),
+        "test": subject.measured(views, clean, weights),
         "stress": subject.stress(views, clean),
         "shortcuts": subject.shortcuts(views, drawn),
     }

@@ -170,5 +170,5 @@ class Recipe:
         if self.matching and self.balance != "batches":
             raise RecipeError(
                 f'The field matching of a recipe must be 0 unless its balance is "batches"; received {self.matching!r} '
-                f"with {self.balance!r}. Set balance=batches too."
+                f"with {self.balance!r}. Set balance=batches, or matching=0."
             )

@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from training.dataset import Dataset, load_rasters
 from training.decisions import operating_point
-from training.matching import size_model, sizes
-from training.metrics import measure
+from training.matching import overlap_weights, size_model, sizes
+from training.metrics import measure, weighted_auc
 from training.sources import Source
 
 _THUMBNAIL = 32
@@ -70,12 +70,14 @@ def floors(dataset: Dataset, source: Source) -> tuple[list[dict[str, Any]], np.n
         ("floor: the original aspect ratio", line(aspects), aspects),
         ("floor: the original's width and height", size_model(dataset.split("train")), originals),
     )
+    weights = overlap_weights(dataset.split("train"), dataset.split("test"))
     found: list[dict[str, Any]] = []
     answers = []
     for title, model, features in candidates:
         probabilities = {split: model.predict_proba(features[split])[:, 1] for split in ("validation", "test")}
         threshold = operating_point(labels["validation"], probabilities["validation"])
         test = measure(labels["test"], probabilities["test"], threshold, patients, subtypes)
+        test["auc_same_sizes"] = weighted_auc(labels["test"], probabilities["test"], weights, patients)
         found.append({"title": title, "threshold": threshold, "test": test})
         answers.append(probabilities["test"])
     return found, answers[0]

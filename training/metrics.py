@@ -156,6 +156,29 @@ def mean_auc(labels: np.ndarray, runs: list[np.ndarray], patients: np.ndarray, s
     return {"value": float(areas[:, 0].mean()), "interval": interval, "runs": areas[:, 0].tolist()}
 
 
+def weighted_auc(
+    labels: np.ndarray, probabilities: np.ndarray, importance: np.ndarray, patients: np.ndarray, seed: int = 0
+) -> dict[str, Any]:
+    """ROC AUC where images do not count alike, such as by `training.matching.overlap_weights`.
+
+    Parameters
+    ----------
+    labels, probabilities, patients : numpy.ndarray of shape (n,)
+        As `measure` takes them.
+    importance : numpy.ndarray of float, shape (n,)
+        What each image counts, at least 0. It is not estimated anew in each resample.
+    seed : int
+
+    Returns
+    -------
+    dict
+        `value`, and `interval` (low, high, over patients).
+    """
+    weights = np.vstack([np.ones(len(labels)), _patient_weights(patients, RESAMPLES, seed)]) * importance
+    areas = _auc(labels == 1, probabilities, weights)
+    return {"value": float(areas[0]), "interval": _percentiles(areas[1:])}
+
+
 def interval_of_mean(values: np.ndarray, patients: np.ndarray, seed: int = 0) -> dict[str, Any]:
     """Mean over images, shape (n,), and its 95 % interval over patients: `value` and `interval` (low, high)."""
     weights = _patient_weights(patients, RESAMPLES, seed)

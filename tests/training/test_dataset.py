@@ -753,26 +753,31 @@ def test_removed_file_is_refused(copy):
 # --- sizes before the images were stored ------------------------------------------------------------------------
 
 
-def test_aspect_is_that_of_the_file_where_nothing_else_is_known(copy):
+def test_size_is_that_of_the_file_where_nothing_else_is_known(copy):
     shutil.copyfile(FULL, copy / "test/NORMAL/IM-0081-0001.jpeg")
     for image in build(copy).images:
         assert image.aspect == pytest.approx(image.width / image.height, abs=1e-4)
         assert (image.aspect == 1) is ("IM-0081" not in image.file)
+        assert image.megapixels == pytest.approx(image.width * image.height / 1e6, abs=1e-4)
 
 
-def test_aspect_is_that_of_the_table(images):
+def test_size_is_that_of_the_table(images):
     dataset = build(images, sizes={A_TRAIN: (1500, 1000), A_TEST: (900, 1200), "train/NORMAL/other.jpeg": (3, 1)})
     aspects = {image.file: image.aspect for image in dataset.images}
     assert (aspects.pop(A_TRAIN), aspects.pop(A_TEST)) == (1.5, 0.75)
     assert set(aspects.values()) == {1.5}, "the others get the table's median"
+    areas = {image.file: image.megapixels for image in dataset.images}
+    assert (areas.pop(A_TRAIN), areas.pop(A_TEST)) == (1.5, 1.08)
+    assert set(areas.values()) == {1.08}
     assert all((image.width, image.height) == (224, 224) for image in dataset.images), "what is stored is as it was"
 
 
-def test_aspect_comes_with_the_manifest(images, tmp_path):
+def test_size_comes_with_the_manifest(images, tmp_path):
     dataset = build(images, sizes={A_TRAIN: (1857, 1317)})
     dataset.save(tmp_path / "dataset.json")
     assert Dataset.load(tmp_path / "dataset.json") == dataset
-    assert next(image for image in dataset.images if image.file == A_TRAIN).aspect == 1.41
+    known = next(image for image in dataset.images if image.file == A_TRAIN)
+    assert (known.aspect, known.megapixels) == (1.41, 2.4457)
 
 
 def test_sizes_are_read_from_a_table(tmp_path):

@@ -27,6 +27,7 @@ from training.dataset import build_dataset, open_dataset
 from training.decisions import BALANCED_POINT, operating_point, platt
 from training.errors import DataError, TrainingError
 from training.floors import floors
+from training.matching import overlap_weights, size_model, sizes
 from training.metrics import measure, wilson_interval
 from training.sources import open_source
 
@@ -209,7 +210,7 @@ def test_measures_equal_those_of_scikit_learn(report, rows, labels, asked, name)
     for measured, value in expected.items():
         assert found[measured]["value"] == pytest.approx(value, abs=1e-5), measured
     more = {"images", "prevalence", "agreement", "uncertain"} if name == "together" else set()
-    assert found.keys() - expected.keys() == {"auc_above_floor", "screening"} | more
+    assert found.keys() - expected.keys() == {"auc_above_floor", "auc_same_sizes", "screening"} | more
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -535,6 +536,30 @@ def test_floors_of_nearest_neighbours(floor_data, place, ring):
     assert found[place]["threshold"] == operating_point(kinds["validation"], share("validation", count))
     if not ring:
         np.testing.assert_allclose(nearest, values)
+
+
+def test_the_floor_of_the_size_is_chance_among_the_same_sizes(floor_data):
+    dataset, _, (found, _) = floor_data
+    images = dataset.split("test")
+    kinds = np.array([image.label == "PNEUMONIA" for image in images])
+    told = size_model(dataset.split("train")).predict_proba(sizes(images))[:, 1]
+    (floor,) = (floor["test"] for floor in found if "width and height" in floor["title"])
+    assert floor["auc"]["value"] == pytest.approx(sk.roc_auc_score(kinds, told))
+    weights = overlap_weights(dataset.split("train"), images)
+    expected = sk.roc_auc_score(kinds, told, sample_weight=weights)
+    assert floor["auc_same_sizes"]["value"] == pytest.approx(expected)
+    assert abs(expected - 0.5) < abs(floor["auc"]["value"] - 0.5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_area_among_originals_of_the_same_sizes(report, manifest, labels, asked, name):
+    dataset, _ = open_dataset(manifest)
+    images = dataset.split("test")
+    weights = overlap_weights(dataset.split("train"), images)
+    found = report["test"][name]["auc_same_sizes"]
+    assert found["value"] == pytest.approx(sk.roc_auc_score(labels, asked[name], sample_weight=weights), abs=1e-5)
+    # The shipped images are all of one size.
+    assert found["interval"] == pytest.approx(report["test"][name]["auc"]["interval"], abs=1e-9)
 
 
 def test_floors_are_measured_as_the_networks_are(report, labels):

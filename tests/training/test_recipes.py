@@ -112,6 +112,8 @@ GOOD = [
     *(("precision", name) for name in PRECISIONS),
     ("distillation", 0),
     ("distillation", 1),
+    ("matching", 0),
+    ("matching", 1),
     ("batch_size", 1),
     ("epochs", 1),
     ("plateau_patience", 1),
@@ -138,6 +140,7 @@ BAD = [
     *(("dropout", value) for value in (-0.1, 1.1, "0", None, True, float("nan"))),
     *(("precision", value) for value in ("foo", "", "float16", None, 32, ["float32"])),
     *(("distillation", value) for value in (-0.1, 1.1, "0.5", None, True, float("nan"))),
+    *(("matching", value) for value in (-0.1, 1.1, "0.5", None, True, float("nan"))),
     *(("balance", value) for value in ("foo", "", "SMOTE", None, 0, ["smote"], {})),
     *(("balance_seed", value) for value in (-1, 2**32, 0.0, "0", None, True)),
     *(("augmentation", value) for value in (None, {}, {"rotation": 30}, "none", 0)),
@@ -163,7 +166,9 @@ def test_tables_name_every_field():
 @pytest.mark.parametrize(("field", "value"), GOOD)
 @pytest.mark.parametrize("name", ["reference", DEFAULT, "cnn_64_augmented"])
 def test_good_values(name, field, value):
-    assert getattr(recipe(name, **{field: value}), field) == value
+    # One of them needs the other.
+    more = {"balance": {"matching": 0}, "matching": {"balance": "batches"}}.get(field, {})
+    assert getattr(recipe(name, **{field: value}, **more), field) == value
 
 
 @pytest.mark.parametrize(("field", "value"), BAD)
