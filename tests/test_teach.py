@@ -996,7 +996,7 @@ def saved_as(page, name: str) -> list[dict[str, str]]:
 
 def test_measures_are_those_of_the_bundle(compared, metrics):
     measured = json.loads(compared.request.get(compared.url.split("?")[0] + "teaching/metrics.json").text())
-    columns, scores = list(measured["titles"]), {"auc", "mcc", "ece", "brier"}
+    columns, scores = list(measured["titles"]), {"auc", "auc_same_sizes", "mcc", "ece", "brier"}
     subjects = [(TITLES[name], metrics["test"][name]) for name in NAMES]
     subjects += [(floor["title"], floor["test"]) for floor in metrics["floors"]]
     assert cells(compared, "Measures on the test split") == [

@@ -1,9 +1,10 @@
-"""The ablation: which framing, balance and defence the default recipe takes, decided on held-out images alone.
+"""The ablation: which framing, balance and defence the robust recipe takes, decided on held-out images alone.
 
 The rule is `training.runs.held_out_scores`: what is read off the lungs alone weighs as much as what is read off the
 radiograph, and a tenth of AUC won without lungs as much as one hundredth won with them. The score of a cell is the mean
 over all seeds; the highest wins. The lungs are those that the segmenter finds, not those that people drew. Weights are
-averaged, and the rate follows a cosine, in every cell, so that no single epoch decides.
+averaged, and the rate follows a cosine, in every cell, so that no single epoch decides. What the table shows beside the
+score are AUCs of the images as they are.
 
 The runs that models/ablation.json holds were scored by the rule as it stood then: no image weighted by the size of its
 original, and `blind` of black lungs alone. That one was fixed before those runs, but not before any: at first it was

@@ -199,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
 def _data(options: argparse.Namespace) -> None:
     from training import figures
     from training.dataset import SPLITS, build_dataset, read_sizes
-    from training.matching import told_by_size
+    from training.matching import sizes_differ, told_by_size
     from training.sources import open_source
 
     source = open_source(f"hub:{options.from_hub}" if options.from_hub else options.location)
@@ -215,7 +215,9 @@ def _data(options: argparse.Namespace) -> None:
         patients = len({image.patient for image in dataset.split(split)})
         print(f"{split:<12}{patients:>9}" + "".join(f"{n:>11}" for n in dataset.counts()[split].values()))
     print(f"\n{len(dataset.images)} images used, {len(dataset.left_out)} left out; fingerprint {dataset.fingerprint}")
-    print(f"The size of the original alone tells the held-out classes apart with ROC AUC {told_by_size(dataset):.3f}.")
+    if sizes_differ(dataset.images):
+        told = told_by_size(dataset)
+        print(f"The size of the original alone tells the held-out classes apart with ROC AUC {told:.3f}.")
     figures.class_distribution(dataset, options.out / "class_distribution.png")
     figures.samples(dataset, source, options.out / "samples.png")
     print(f"Wrote dataset.json, class_distribution.png and samples.png to {options.out}.")

@@ -193,7 +193,7 @@ def originals_table(originals: dict[str, dict[str, Any]]) -> str:
     return markdown_table([title(name) for name in names], rows)
 
 
-_FILE_ALONE = ("file's size", "aspect ratio")
+_FILE_ALONE = ("file's size", "aspect ratio", "width and height")
 """Words of the titles of the floors that see no pixel: shortcuts by themselves."""
 _TRAINED_FILLS = ("lungs black", "lungs gray")
 """Shortcuts that look as `Augmentation.blind` makes training images; the share of the recipe says whether any were."""

@@ -63,7 +63,8 @@ def draw(runs: Path | None, manifest: Path, models: Path, evaluation: Evaluation
     # How many images a strategy adds does not depend on what they show.
     labels = np.array([CLASS_NAMES.index(image.label) for image in images], np.uint8)
     blank = np.random.default_rng(0).integers(0, 256, (len(images), 4, 4), np.uint8)
-    counts = Counter(balance(recipe["balance"], blank, labels, recipe["balance_seed"]).labels.tolist())
+    balanced = balance(recipe["balance"], blank, labels, recipe["balance_seed"])
+    counts = Counter(balanced.labels[balanced.order(np.random.default_rng(0))].tolist())
     after = {label: counts[index] for index, label in enumerate(CLASS_NAMES)}
     figures.balance(dataset.counts()["train"], after, recipe["balance"], target / "balance.png")
 

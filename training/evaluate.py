@@ -25,7 +25,7 @@ from training.decisions import BALANCED_POINT, platt
 from training.errors import TrainingError
 from training.fit import HELD_OUT, KEPT, RUN
 from training.floors import floors
-from training.matching import overlap_weights
+from training.matching import overlap_weights, sizes_differ
 from training.metrics import (
     RESAMPLES,
     auc_difference,
@@ -120,7 +120,7 @@ def evaluate(
     clean = subject.ask(test)
     evaluation = Evaluation(test.images, test.labels, clean, subject.thresholds)
 
-    weights = overlap_weights(dataset.split("train"), test.images)
+    weights = overlap_weights(dataset.split("train"), test.images) if sizes_differ(dataset.images) else None
     measured = subject.measured(test, clean, weights)
     measured[TOGETHER] |= {
         "images": len(test),
@@ -184,17 +184,20 @@ class _Subject:
         answers[TOGETHER] = np.mean([answers[name] for name in self._names], axis=0)
         return answers
 
-    def measured(self, views: Views, answers: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, dict[str, Any]]:
+    def measured(
+        self, views: Views, answers: dict[str, np.ndarray], weights: np.ndarray | None
+    ) -> dict[str, dict[str, Any]]:
         """All measures of each network at the default operating point, and the main ones for screening.
 
-        Weights, shape (n,), are those under which the size of the original tells nothing.
+        Weights, shape (n,), are those under which the size of the original tells nothing, if sizes are known.
         """
         patients = np.array([image.patient for image in views.images])
         subtypes = np.array([image.subtype for image in views.images])
         result: dict[str, dict[str, Any]] = {}
         for name, answer in answers.items():
             result[name] = measure(views.labels, answer, self.thresholds[name], patients, subtypes)
-            result[name]["auc_same_sizes"] = weighted_auc(views.labels, answer, weights, patients)
+            if weights is not None:
+                result[name]["auc_same_sizes"] = weighted_auc(views.labels, answer, weights, patients)
             screening = measure(views.labels, answer, self._screening[name], patients)
             result[name]["screening"] = {key: screening[key] for key in ("accuracy", "sensitivity", "specificity")}
         return result
@@ -374,7 +377,7 @@ def _beside(
     bundle: Bundle,
     source: Source,
     test: Views,
-    weights: np.ndarray,
+    weights: np.ndarray | None,
     drawn: dict[str, np.ndarray],
     originals: Path | None,
 ) -> dict[str, Any]:

@@ -172,7 +172,12 @@ def _train(
 ) -> list[dict[str, float]]:
     channels, shares = architecture(network).channels, len(devices())
     balanced = balance(recipe.balance, training.pixels, training.labels, recipe.balance_seed)
-    if recipe.matching and training.weights is not None:
+    if recipe.matching:
+        if training.weights is None:
+            raise TrainingError(
+                "A recipe with matching needs the weights of the training images; received none. Make them by "
+                "training.matching.overlap_weights."
+            )
         balanced = matched(balanced, training.weights, recipe.matching)
     steps = -(-len(balanced.labels) // recipe.batch_size)
     plain = build(network, recipe.input_size, recipe.filters)

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from training.dataset import Dataset, load_rasters
 from training.decisions import operating_point
-from training.matching import overlap_weights, size_model, sizes
+from training.matching import overlap_weights, size_model, sizes, sizes_differ
 from training.metrics import measure, weighted_auc
 from training.sources import Source
 
@@ -77,7 +77,8 @@ def floors(dataset: Dataset, source: Source) -> tuple[list[dict[str, Any]], np.n
         probabilities = {split: model.predict_proba(features[split])[:, 1] for split in ("validation", "test")}
         threshold = operating_point(labels["validation"], probabilities["validation"])
         test = measure(labels["test"], probabilities["test"], threshold, patients, subtypes)
-        test["auc_same_sizes"] = weighted_auc(labels["test"], probabilities["test"], weights, patients)
+        if sizes_differ(dataset.images):
+            test["auc_same_sizes"] = weighted_auc(labels["test"], probabilities["test"], weights, patients)
         found.append({"title": title, "threshold": threshold, "test": test})
         answers.append(probabilities["test"])
     return found, answers[0]

@@ -232,7 +232,7 @@ def folds_of(recipe: Recipe, labels: np.ndarray, patients: np.ndarray) -> list[t
 
 
 def held_out_scores(views: Views, answers: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, Any]:
-    """What recipes and seeds are chosen by: each AUC of `training.ablation`'s rule among originals of the same sizes.
+    """What recipes and seeds are chosen by.
 
     On each held-out set, with every image weighted by `training.matching.overlap_weights`: `clean` is the ROC AUC,
     `stressed` the lowest ROC AUC under any of `batteries.STRESSES`, `alone` the ROC AUC with all but the lungs black,

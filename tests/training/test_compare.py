@@ -146,8 +146,9 @@ def test_table_of_shortcuts(made, report):
     assert list(rows)[len(report["shortcuts"]) + 1 :] == [
         "the file's size in bytes alone",
         "the original aspect ratio alone",
+        "the original's width and height alone",
     ]
-    for name in ("the file's size in bytes", "the original aspect ratio"):
+    for name in ("the file's size in bytes", "the original aspect ratio", "the original's width and height"):
         *others, last = rows[f"{name} alone"]
         assert set(others) == {"-"}
         assert numbers(last) == pytest.approx(said(measured[f"floor: {name}"]), abs=0.00051)

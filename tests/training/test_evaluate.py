@@ -548,7 +548,8 @@ def test_the_floor_of_the_size_is_chance_among_the_same_sizes(floor_data):
     weights = overlap_weights(dataset.split("train"), images)
     expected = sk.roc_auc_score(kinds, told, sample_weight=weights)
     assert floor["auc_same_sizes"]["value"] == pytest.approx(expected)
-    assert abs(expected - 0.5) < abs(floor["auc"]["value"] - 0.5)
+    # A few dozen images: far less than without the weights, but not all gone.
+    assert abs(expected - 0.5) < abs(floor["auc"]["value"] - 0.5) / 2
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -558,8 +559,9 @@ def test_area_among_originals_of_the_same_sizes(report, manifest, labels, asked,
     weights = overlap_weights(dataset.split("train"), images)
     found = report["test"][name]["auc_same_sizes"]
     assert found["value"] == pytest.approx(sk.roc_auc_score(labels, asked[name], sample_weight=weights), abs=1e-5)
-    # The shipped images are all of one size.
-    assert found["interval"] == pytest.approx(report["test"][name]["auc"]["interval"], abs=1e-9)
+    assert np.ptp(weights) > 0.1
+    low, high = found["interval"]
+    assert low <= found["value"] <= high
 
 
 def test_floors_are_measured_as_the_networks_are(report, labels):

@@ -875,3 +875,28 @@ def test_a_gray_image_comes_as_often_as_the_network_has_channels(data, tmp_path)
     assert inputs.max() > 1
     fit(data, tmp_path, recipe, "dense_32_8")
     assert keras.saving.load_model(tmp_path / KEPT).input_shape == (None, SIZE, SIZE, 3)
+
+
+def test_a_training_draws_by_its_weights(data, tmp_path, monkeypatch):
+    """Where one image of each class has all the weight, no other is seen."""
+    labels = data[0].labels
+    chosen = [int(np.flatnonzero(labels == label)[-1]) for label in (0, 1)]
+    weights = np.zeros(len(labels))
+    weights[chosen] = 0.5
+    seen = []
+    original = Balanced.order
+
+    def order(balanced: Balanced, generator: np.random.Generator) -> np.ndarray:
+        seen.append(original(balanced, generator))
+        return seen[-1]
+
+    monkeypatch.setattr(Balanced, "order", order)
+    weighted = dataclasses.replace(data[0], weights=weights), data[1]
+    fit(weighted, tmp_path / "all", epochs=1, balance="batches", matching=1.0)
+    assert len(seen) >= 1
+    assert set(np.concatenate(seen).tolist()) == set(chosen)
+    seen.clear()
+    fit(weighted, tmp_path / "half", epochs=1, balance="batches", matching=0.5)
+    assert len(set(np.concatenate(seen).tolist())) > len(labels) / 4
+    with pytest.raises(TrainingError, match="needs the weights of the training images; received none"):
+        fit(data, tmp_path / "none", epochs=1, balance="batches", matching=0.5)
