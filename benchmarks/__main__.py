@@ -11,6 +11,8 @@ from benchmarks.mutations import mutations
 from benchmarks.points import points
 from benchmarks.saliency import SPLITS, saliency
 from benchmarks.score import score
+from benchmarks.sizes import SPLITS as SIZES_SPLITS
+from benchmarks.sizes import sizes
 from benchmarks.soak import soak
 from benchmarks.startup import startup
 from benchmarks.teaching import teaching
@@ -35,6 +37,11 @@ def main() -> None:
     command.add_argument("--models", type=Path, default=EMBEDDED)
     command.add_argument("--halves", type=int, default=100, help="how often patients are drawn")
     command.set_defaults(run=points)
+    command = commands.add_parser("sizes", help="how far the networks are right by the size of the child alone")
+    command.add_argument("--data", type=Path, default=Path("runs/data/dataset.json"))
+    command.add_argument("--models", type=Path, default=EMBEDDED)
+    command.add_argument("--split", choices=SIZES_SPLITS, default=SIZES_SPLITS[0])
+    command.set_defaults(run=sizes)
     command = commands.add_parser("saliency", help="how far each saliency method can be believed")
     command.add_argument("--images", type=int, default=30, help="pneumonias of a split (default 30)")
     command.add_argument("--split", choices=SPLITS, default=SPLITS[0])
