@@ -374,3 +374,26 @@ def test_three_lines_of_plain_keras_work_as_printed(hub, bundle_folder, tmp_path
     assert finished.returncode == 0, finished.stderr
     expected = load_bundle(bundle_folder, ("cnn",)).networks["cnn"].model(inputs).numpy()
     np.testing.assert_array_equal(np.float32(json.loads(finished.stdout)), expected)
+
+
+def test_drawing_by_size_is_told(folder, text):
+    assert "so that the size of the original" not in text
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["networks"]["cnn"]["recipe"]["matching"] = 0.5
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "Of each class 50 % is drawn so that the size of the original" in card(folder, REPO)
+
+
+def test_what_networks_owe_to_the_size_of_the_child_is_told(folder, text):
+    assert "The size of the child" not in text
+    manifest = json.loads((folder / "manifest.json").read_text())
+    size = {"title": "floor: the original's width and height", "threshold": 0.5, "test": {"auc": around(0.871)}}
+    manifest["floors"].append(size | {"test": measured(4) | size["test"]})
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    told = card(folder, REPO)
+    (line,) = (line for line in told.splitlines() if "The size of the child" in line)
+    assert re.findall(r"0\.\d+ \[", line) == ["0.871 [", "0.981 [", "0.983 [", "0.979 ["]
+    for entry in manifest["networks"].values():
+        del entry["test"]["auc_same_sizes"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "The size of the child" not in card(folder, REPO)
