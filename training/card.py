@@ -54,8 +54,8 @@ _TEACHER = (
     "the same training images."
 )
 _MATCHED = (
-    " Of each class {share} is drawn so that the size of the original, which is that of the child, tells nothing of the "
-    "class."
+    " Of each class {share} is drawn so that the size of the original, which is that of the child, tells nothing of "
+    "the class."
 )
 _SIZE = (
     "- The size of the child tells the classes of this data set apart, normal radiographs being of larger children: "
@@ -253,10 +253,8 @@ def _fields(manifest: dict[str, Any], folder: Path, repository: str, figures: st
 def _children(manifest: dict[str, Any]) -> str:
     """What the networks owe to the size of the child; "" if it was not measured."""
     floors = [floor["test"] for floor in manifest.get("floors", ()) if "width and height" in floor["title"]]
-    areas = [
-        entry["test"]["auc_same_sizes"] for entry in manifest["networks"].values() if "auc_same_sizes" in entry["test"]
-    ]
-    if not (floors and areas):
+    areas = [entry["test"].get("auc_same_sizes") for entry in manifest["networks"].values()]
+    if not floors or None in areas:
         return ""
     return _SIZE.format(
         floor=with_interval(floors[0]["auc"], 3), networks=" / ".join(with_interval(area, 3) for area in areas)
