@@ -21,9 +21,10 @@ _Rule = tuple[str, Callable[[float], bool]]
 _POSITIVE: _Rule = ("a number of at least 0", lambda value: value >= 0)
 _FACTOR: _Rule = ("a number of at least 1", lambda value: value >= 1)
 _SHARE: _Rule = ("a number from 0 to 1", lambda value: 0 <= value <= 1)
+_SWITCHES = ("flip", "reframe")
 _RULES: dict[str, _Rule] = {
     "zoom": ("a number of at least 0 and below 1", lambda value: 0 <= value < 1),
-    "flip": ("True or False", lambda _: True),
+    **dict.fromkeys(_SWITCHES, ("True or False", lambda _: True)),
     **dict.fromkeys(("aspect", "gamma", "contrast", "brighten"), _FACTOR),
     "jpeg": ("a whole number from 1 to 100", lambda value: isinstance(value, int) and 1 <= value <= 100),
     **dict.fromkeys(("strip", "blind"), _SHARE),
@@ -46,6 +47,9 @@ class Augmentation:
         Largest shift along each axis, as a share of the side.
     flip : bool
         Whether every second image is mirrored left to right.
+    reframe : bool
+        Whether the frame is fitted to the lungs as they lie once turned, as it is to those of a radiograph that comes
+        turned; needs lung masks.
     aspect : float
         Largest factor, 1 or more, by which the ratio of width to height grows or shrinks.
     gamma : float
@@ -78,6 +82,7 @@ class Augmentation:
     zoom: float = 0.0
     shift: float = 0.0
     flip: bool = False
+    reframe: bool = False
     aspect: float = 1.0
     gamma: float = 1.0
     contrast: float = 1.0
@@ -95,7 +100,7 @@ class Augmentation:
             value = getattr(self, item.name)
             rule, holds = _RULES.get(item.name, _POSITIVE)
             # True is a number to Python, but not to a reader.
-            if isinstance(value, bool) is not (item.name == "flip") or not isinstance(value, int | float):
+            if isinstance(value, bool) is not (item.name in _SWITCHES) or not isinstance(value, int | float):
                 raise RecipeError(f"The field {item.name} of an augmentation must be {rule}; received {value!r}.")
             if not (math.isfinite(value) and holds(value)):
                 raise RecipeError(f"The field {item.name} of an augmentation must be {rule}; received {value!r}.")
@@ -135,13 +140,13 @@ class Augmentation:
     def _move(self, image: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
         return cv2.warpAffine(
             image,
-            self._matrix(image.shape[0], size, generator),
+            self._matrix(image, size, generator),
             (size, size),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
 
-    def _matrix(self, side: int, size: int, generator: np.random.Generator) -> np.ndarray:
+    def _matrix(self, image: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
         """Draw a matrix, shape (2, 3), that takes a place in the result to its place in the image."""
         angle = np.deg2rad(generator.uniform(-self.rotation, self.rotation))
         scale_x, scale_y = generator.uniform(1 - self.zoom, 1 + self.zoom, size=2)
@@ -150,9 +155,12 @@ class Augmentation:
         if self.aspect > 1:
             stretch = np.sqrt(_factor(self.aspect, generator))
             scale_x, scale_y = scale_x * stretch, scale_y / stretch
-        cos, sin = np.cos(angle), np.sin(angle)
-        linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([scale_x * mirror, scale_y])
-        middle = np.full(2, (side - 1) / 2)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        middle = np.full(2, (image.shape[0] - 1) / 2)
+        if self.reframe and image.ndim == 3:
+            grown, moved = _refit(image[..., 1], turn, middle)
+            scale_x, scale_y, shift = scale_x * grown[0], scale_y * grown[1], shift + moved
+        linear = turn @ np.diag([scale_x * mirror, scale_y])
         return np.column_stack([linear, middle - linear @ np.full(2, (size - 1) / 2) + shift])
 
     def _hide(self, gray: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> bool:
@@ -197,6 +205,32 @@ class Augmentation:
             quality = int(generator.integers(self.jpeg, 100))
             gray = compress(gray, quality)
         return gray
+
+
+def _refit(mask: np.ndarray, turn: np.ndarray, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By what factors the box of the lungs grows, and by how much its centre moves, once they are turned.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray of uint8, shape (side, side)
+    turn : numpy.ndarray of shape (2, 2)
+        Takes a place in the result to its place in the image, both seen from the middle.
+    middle : numpy.ndarray of shape (2,)
+
+    Returns
+    -------
+    grown, moved : numpy.ndarray of shape (2,)
+        Width and height; right and down.
+    """
+    inside = cv2.threshold(mask, 127, 1, cv2.THRESH_BINARY)[1]
+    outlines = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+    if not outlines:
+        return np.ones(2), np.zeros(2)
+    before = np.concatenate(outlines)[:, 0] - middle
+    after = before @ turn
+    low, high, turned_low, turned_high = before.min(axis=0), before.max(axis=0), after.min(axis=0), after.max(axis=0)
+    grown = (turned_high - turned_low + 1) / (high - low + 1)
+    return grown, turn @ (turned_low + turned_high) / 2 - (low + high) / 2
 
 
 def compress(gray: np.ndarray, quality: int) -> np.ndarray:

@@ -21,12 +21,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from pneumo.bundle import SEGMENTER
+from pneumo.classifier import calibrate
 from pneumo.framing import scale_gray
 from pneumo.lungs import Segmenter
 from training.balance import class_weights
 from training.batteries import SHORTCUTS, STRESSES, shortcut, stressed
 from training.dataset import HELD_OUT as HELD_OUT_SPLITS
 from training.dataset import open_dataset
+from training.decisions import BALANCED_POINT, platt
 from training.devices import forward, uses_tensorflow
 from training.errors import TrainingError
 from training.fields import Recipe
@@ -237,8 +239,10 @@ def held_out_scores(views: Views, answers: dict[str, np.ndarray], weights: np.nd
     On each held-out set, with every image weighted by `training.matching.overlap_weights`: `clean` is the ROC AUC,
     `stressed` the lowest ROC AUC under any of `batteries.STRESSES`, `alone` the ROC AUC with all but the lungs black,
     and `blind` the mean distance of the ROC AUC from one half with the lungs black, which may be trained on, and with
-    the lungs filled from around, which never is. The score is the mean over both sets of
-    (clean + stressed + alone) / 3 - blind / 10. `unweighted` is the ROC AUC of the images as they are.
+    the lungs filled from around, which never is. Without these weights, `lost` is the largest fall of sensitivity or of
+    specificity under any stress, at the balanced operating point of the calibrated probabilities, and `unweighted` the
+    ROC AUC. The score is the mean over both sets of (clean + stressed + alone - lost / 2) / 3 - blind / 10: a fall of
+    one of the two is half as much of balanced accuracy, which then counts as much as an AUC.
 
     Parameters
     ----------
@@ -251,10 +255,12 @@ def held_out_scores(views: Views, answers: dict[str, np.ndarray], weights: np.nd
     Returns
     -------
     dict
-        `score`, and by split `clean`, `stressed`, `alone`, `blind` and `unweighted`; `alone` and `blind` are None where
-        no lungs are known.
+        `score`, and by split `clean`, `stressed`, `alone`, `blind`, `lost` and `unweighted`; `alone` and `blind` are
+        None where no lungs are known.
     """
     splits = np.array([image.split for image in views.images])
+    calibration = platt(views.labels, answers["clean"])
+    calls = {title: calibrate(answer, *calibration) >= BALANCED_POINT for title, answer in answers.items()}
     result: dict[str, Any] = {}
     total = 0.0
     for split in HELD_OUT_SPLITS:
@@ -269,16 +275,28 @@ def held_out_scores(views: Views, answers: dict[str, np.ndarray], weights: np.nd
         without = [abs(areas[title] - 0.5) for title in ("lungs black", "lungs filled from around") if title in areas]
         blind = float(np.mean(without)) if without else None
         wanted = [area for area in (clean, worst, alone) if area is not None]
-        total += float(np.mean(wanted)) - (blind or 0.0) / 10
+        lost = _largest_loss(labels, {title: call[part] for title, call in calls.items()})
+        total += float(np.mean(wanted)) - lost / 6 - (blind or 0.0) / 10
         unweighted = float(roc_auc_score(labels, answers["clean"][part]))
         result[split] = {
             "clean": clean,
             "stressed": worst,
             "alone": alone,
             "blind": blind,
+            "lost": lost,
             "unweighted": unweighted,
         }
     return {"score": total / len(HELD_OUT_SPLITS), **result}
+
+
+def _largest_loss(labels: np.ndarray, calls: dict[str, np.ndarray]) -> float:
+    """By how much sensitivity or specificity falls under the stress that costs the most; 0 if none costs anything."""
+    rates = {
+        title: np.array([np.mean(call[labels == 1]), np.mean(~call[labels == 0])])
+        for title, call in calls.items()
+        if title in ("clean", *STRESSES)
+    }
+    return float(max(np.max(rates["clean"] - rate) for rate in rates.values()))
 
 
 def _versions() -> dict[str, str]:
