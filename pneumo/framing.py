@@ -31,7 +31,6 @@ FRAMINGS = {
 SCALINGS = {
     "unit": "divided by 255",
     "standard": "scaled so that each image has mean 0 and standard deviation 1",
-    "equalized": "replaced by their rank within the image, so that mean is 0 and standard deviation 1 where all differ",
     "byte": "as they are, 0 to 255",
 }
 """How gray values are scaled, by name, in words: see `scale_gray`."""
@@ -252,8 +251,6 @@ def scale_gray(pixels: np.ndarray, scaling: str = "unit", channels: int = 1) -> 
     - `unit`: 0 to 1.
     - `standard`: each image by itself to mean 0 and standard deviation 1, so that brightness and contrast of the
       exposure do not matter; an image of one gray becomes 0.
-    - `equalized`: the histogram of each image by itself made flat (Hummel, Comput. Graph. Image Process. 6, 1977), so
-      that no exposure matters that keeps apart and in order what was so; an image of one gray becomes 0.
     - `byte`: 0 to 255, for networks that scale by themselves.
 
     Parameters
@@ -274,9 +271,7 @@ def scale_gray(pixels: np.ndarray, scaling: str = "unit", channels: int = 1) -> 
         If there is no such scaling.
     """
     values = np.asarray(pixels, np.float32) / np.float32(255)
-    if scaling == "equalized":
-        values = _equalized(pixels)
-    elif scaling == "standard":
+    if scaling == "standard":
         values = values - values.mean(axis=(-2, -1), keepdims=True)
         values = values / np.maximum(values.std(axis=(-2, -1), keepdims=True), np.float32(1e-3))
     elif scaling == "byte":
@@ -286,13 +281,3 @@ def scale_gray(pixels: np.ndarray, scaling: str = "unit", channels: int = 1) -> 
             f"A scaling must be one of {', '.join(SCALINGS)}; received {scaling!r}. Correct the name."
         )
     return np.repeat(values[..., np.newaxis], channels, axis=-1)
-
-
-def _equalized(pixels: np.ndarray) -> np.ndarray:
-    """Each pixel's rank in its image, equals sharing theirs, from -sqrt(3) to sqrt(3), as a flat histogram has it."""
-    result = np.empty(pixels.shape, np.float32)
-    for index in np.ndindex(pixels.shape[:-2]):
-        counts = np.bincount(pixels[index].ravel(), minlength=256)
-        ranks = (np.cumsum(counts) - counts / 2) / pixels[index].size
-        result[index] = (np.sqrt(12) * (ranks - 0.5)).astype(np.float32)[pixels[index]]
-    return result

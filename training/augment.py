@@ -15,16 +15,17 @@ from training.errors import RecipeError
 
 _ODDS = 0.5
 """Chance with which each of the photometric transforms is applied to an image."""
+_FILM, _ASIDE = (0.86, 1.2), 0.06
+"""Smallest and largest width and height of a turned film, and by how much it may lie aside, as shares of the side."""
 
 
 _Rule = tuple[str, Callable[[float], bool]]
 _POSITIVE: _Rule = ("a number of at least 0", lambda value: value >= 0)
 _FACTOR: _Rule = ("a number of at least 1", lambda value: value >= 1)
 _SHARE: _Rule = ("a number from 0 to 1", lambda value: 0 <= value <= 1)
-_SWITCHES = ("flip", "reframe")
 _RULES: dict[str, _Rule] = {
     "zoom": ("a number of at least 0 and below 1", lambda value: 0 <= value < 1),
-    **dict.fromkeys(_SWITCHES, ("True or False", lambda _: True)),
+    "flip": ("True or False", lambda _: True),
     **dict.fromkeys(("aspect", "gamma", "contrast", "brighten"), _FACTOR),
     "jpeg": ("a whole number from 1 to 100", lambda value: isinstance(value, int) and 1 <= value <= 100),
     **dict.fromkeys(("strip", "blind"), _SHARE),
@@ -47,9 +48,6 @@ class Augmentation:
         Largest shift along each axis, as a share of the side.
     flip : bool
         Whether every second image is mirrored left to right.
-    reframe : bool
-        Whether the frame is fitted to the lungs as they lie once turned, as it is to those of a radiograph that comes
-        turned; needs lung masks.
     aspect : float
         Largest factor, 1 or more, by which the ratio of width to height grows or shrinks.
     gamma : float
@@ -68,6 +66,9 @@ class Augmentation:
         Lowest quality of a JPEG compression, 1 to 100.
     strip : float
         Share of the images of which everything but the lungs becomes one gray; needs lung masks.
+    film : float
+        Largest angle to either side, in degrees, by which the edges of the film lie turned about the frame of every
+        second image: beyond them all is black, or of another gray, as where a radiograph was turned and filled up.
     blind : float
         Share of the images whose lungs become one gray or noise, and which are then labelled one half: there is
         nothing left to decide by. Needs lung masks.
@@ -82,7 +83,6 @@ class Augmentation:
     zoom: float = 0.0
     shift: float = 0.0
     flip: bool = False
-    reframe: bool = False
     aspect: float = 1.0
     gamma: float = 1.0
     contrast: float = 1.0
@@ -91,6 +91,7 @@ class Augmentation:
     blur: float = 0.0
     noise: float = 0.0
     jpeg: int = 100
+    film: float = 0.0
     strip: float = 0.0
     blind: float = 0.0
 
@@ -100,7 +101,7 @@ class Augmentation:
             value = getattr(self, item.name)
             rule, holds = _RULES.get(item.name, _POSITIVE)
             # True is a number to Python, but not to a reader.
-            if isinstance(value, bool) is not (item.name in _SWITCHES) or not isinstance(value, int | float):
+            if isinstance(value, bool) is not (item.name == "flip") or not isinstance(value, int | float):
                 raise RecipeError(f"The field {item.name} of an augmentation must be {rule}; received {value!r}.")
             if not (math.isfinite(value) and holds(value)):
                 raise RecipeError(f"The field {item.name} of an augmentation must be {rule}; received {value!r}.")
@@ -108,7 +109,17 @@ class Augmentation:
     def apply(
         self, images: np.ndarray, generator: np.random.Generator, size: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Transform each image by its own random draw; what enters at the border repeats the edge.
+        """Transform each image by its own random draw: `place`, then `expose`.
+
+        Parameters and results are theirs.
+        """
+        placed, blind = self.place(images, generator, size)
+        return self.expose(placed, generator), blind
+
+    def place(
+        self, images: np.ndarray, generator: np.random.Generator, size: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Move each image and hide what is to be hidden; what enters at the border repeats the edge.
 
         Parameters
         ----------
@@ -134,19 +145,27 @@ class Augmentation:
                 blind[index] = self._hide(gray, mask, generator)
             else:
                 gray = result[index]
-            gray[...] = self._expose(np.ascontiguousarray(gray), generator)
+            self._turn_film(gray, generator)
         return result, blind
+
+    def expose(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Change the gray values of each image, and of no mask; shapes as of `place`."""
+        result = images.copy()
+        for image in result:
+            gray = image[..., 0] if image.ndim == 3 else image
+            gray[...] = self._expose(np.ascontiguousarray(gray), generator)
+        return result
 
     def _move(self, image: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
         return cv2.warpAffine(
             image,
-            self._matrix(image, size, generator),
+            self._matrix(image.shape[0], size, generator),
             (size, size),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
 
-    def _matrix(self, image: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
+    def _matrix(self, side: int, size: int, generator: np.random.Generator) -> np.ndarray:
         """Draw a matrix, shape (2, 3), that takes a place in the result to its place in the image."""
         angle = np.deg2rad(generator.uniform(-self.rotation, self.rotation))
         scale_x, scale_y = generator.uniform(1 - self.zoom, 1 + self.zoom, size=2)
@@ -155,12 +174,9 @@ class Augmentation:
         if self.aspect > 1:
             stretch = np.sqrt(_factor(self.aspect, generator))
             scale_x, scale_y = scale_x * stretch, scale_y / stretch
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        middle = np.full(2, (image.shape[0] - 1) / 2)
-        if self.reframe and image.ndim == 3:
-            grown, moved = _refit(image[..., 1], turn, middle)
-            scale_x, scale_y, shift = scale_x * grown[0], scale_y * grown[1], shift + moved
-        linear = turn @ np.diag([scale_x * mirror, scale_y])
+        cos, sin = np.cos(angle), np.sin(angle)
+        linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([scale_x * mirror, scale_y])
+        middle = np.full(2, (side - 1) / 2)
         return np.column_stack([linear, middle - linear @ np.full(2, (size - 1) / 2) + shift])
 
     def _hide(self, gray: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> bool:
@@ -182,6 +198,23 @@ class Augmentation:
         if draw < self.blind + self.strip:
             gray[~inside] = generator.integers(256)
         return False
+
+    def _turn_film(self, gray: np.ndarray, generator: np.random.Generator) -> None:
+        """Show where a film that was turned and filled up ends; as in `framing.cut`, mirrored beyond its sides."""
+        if self.film == 0 or generator.random() >= _ODDS:
+            return
+        side = gray.shape[0]
+        half = generator.uniform(*_FILM, size=2) * side / 2
+        away = np.arange(side) - (side - 1) / 2 - generator.uniform(-_ASIDE, _ASIDE, size=(2, 1)) * side
+        x, y = (
+            np.where(np.abs(line) > reach, np.sign(line) * 2 * reach - line, line)
+            for line, reach in zip(away, half, strict=True)
+        )
+        angle = np.deg2rad(generator.uniform(-self.film, self.film))
+        cos, sin = np.cos(angle), np.sin(angle)
+        across, down = cos * x + sin * y[:, np.newaxis], cos * y[:, np.newaxis] - sin * x
+        beyond = (np.abs(across) > half[0]) | (np.abs(down) > half[1])
+        gray[beyond] = 0 if generator.random() < 0.5 else generator.integers(256)
 
     def _expose(self, gray: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Change exposure, sharpness and compression."""
@@ -205,32 +238,6 @@ class Augmentation:
             quality = int(generator.integers(self.jpeg, 100))
             gray = compress(gray, quality)
         return gray
-
-
-def _refit(mask: np.ndarray, turn: np.ndarray, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """By what factors the box of the lungs grows, and by how much its centre moves, once they are turned.
-
-    Parameters
-    ----------
-    mask : numpy.ndarray of uint8, shape (side, side)
-    turn : numpy.ndarray of shape (2, 2)
-        Takes a place in the result to its place in the image, both seen from the middle.
-    middle : numpy.ndarray of shape (2,)
-
-    Returns
-    -------
-    grown, moved : numpy.ndarray of shape (2,)
-        Width and height; right and down.
-    """
-    inside = cv2.threshold(mask, 127, 1, cv2.THRESH_BINARY)[1]
-    outlines = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
-    if not outlines:
-        return np.ones(2), np.zeros(2)
-    before = np.concatenate(outlines)[:, 0] - middle
-    after = before @ turn
-    low, high, turned_low, turned_high = before.min(axis=0), before.max(axis=0), after.min(axis=0), after.max(axis=0)
-    grown = (turned_high - turned_low + 1) / (high - low + 1)
-    return grown, turn @ (turned_low + turned_high) / 2 - (low + high) / 2
 
 
 def compress(gray: np.ndarray, quality: int) -> np.ndarray:

@@ -34,15 +34,17 @@ from pneumo.lungs import Segmenter
 from pneumo.methods import DEFAULT_METHOD, METHODS
 from pneumo.saliency import Explainer
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, build
+from training.batteries import STRESSES, stressed
 from training.dataset import HELD_OUT as HELD_OUT_SPLITS
 from training.dataset import Dataset, open_dataset
 from training.decisions import (
     BALANCED_POINT,
     BALANCED_RULE,
+    CALIBRATED_ON,
     CALIBRATION_RULE,
     SCREENING_RULE,
     UNCERTAIN_RULE,
-    platt,
+    calibration,
     screening_point,
     uncertain_band,
 )
@@ -133,7 +135,7 @@ def make_bundle(
         record = records[name][run]
         recipe = record["recipe"]
         with np.load(run / HELD_OUT) as saved:
-            answers[name] = saved["clean"]
+            answers[name] = {title: saved[title] for title in CALIBRATED_ON}
         model = build(name, recipe["input_size"], tuple(recipe["filters"]))
         model.load_weights(run / KEPT)
         file = f"{name}.keras"
@@ -190,7 +192,7 @@ def recalibrate(folder: Path, manifest: Path) -> None:
     dataset, source = open_dataset(manifest)
     bundle = load_whole(folder, dataset)
     held_out = load_views(source, dataset.held_out(), bundle.segmenter)
-    answers = {name: ask(network, held_out) for name, network in bundle.networks.items()}
+    answers = held_out_answers(bundle, held_out)
     content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     for entry in content["networks"].values():
         entry.pop("test", None)
@@ -274,13 +276,25 @@ def ask(network: Network, views: Views) -> np.ndarray:
     return np.concatenate([answer(inputs[start : start + _BATCH])[:, 0] for start in range(0, len(inputs), _BATCH)])
 
 
-def _decide(content: dict[str, Any], answers: dict[str, np.ndarray], held_out: Views) -> None:
+def held_out_answers(bundle: Bundle, held_out: Views) -> dict[str, dict[str, np.ndarray]]:
+    """By network, its probabilities before calibration of all that a calibration is fitted to, by title."""
+    answers: dict[str, dict[str, np.ndarray]] = {name: {} for name in bundle.networks}
+    for title in CALIBRATED_ON:
+        views = held_out
+        if title in STRESSES:
+            views = held_out.altered(stressed(held_out.rasters, title), bundle.segmenter)
+        for name, network in bundle.networks.items():
+            answers[name][title] = ask(network, views)
+    return answers
+
+
+def _decide(content: dict[str, Any], answers: dict[str, dict[str, np.ndarray]], held_out: Views) -> None:
     """Add to a manifest what is decided by held-out images, from the networks' answers to them before calibration."""
     labels = held_out.labels
     probabilities = {}
     for name, answer in answers.items():
-        slope, offset = platt(labels, answer)
-        probabilities[name] = calibrate(answer, slope, offset)
+        slope, offset = calibration(labels, answer)
+        probabilities[name] = calibrate(answer["clean"], slope, offset)
         content["networks"][name] |= {
             "calibration": {"method": CALIBRATION_RULE, "slope": slope, "offset": offset},
             "operating_points": _operating_points(labels, probabilities[name]),

@@ -5,17 +5,22 @@ All of it is chosen on held-out images, never on test images.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy.optimize import brentq
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.class_weight import compute_sample_weight
 
 from pneumo.classifier import calibrate, logit
+from training.batteries import STRESSES
 from training.metrics import wilson_interval
 
+CALIBRATED_ON = ("clean", *STRESSES)
+"""What of the held-out images a calibration is fitted to."""
 SCREENING_SENSITIVITY = 0.97
 """Sensitivity that the screening operating point is to have."""
-CALIBRATION_RULE = "Platt scaling on held-out images, both classes weighted alike"
+CALIBRATION_RULE = "Platt scaling on held-out images as they are and under every stress, both classes weighted alike"
 BALANCED_POINT = 0.5
 """Threshold of the balanced operating point of calibrated probabilities."""
 BALANCED_RULE = (
@@ -31,6 +36,23 @@ UNCERTAIN_RULE = (
     "radiographs reach"
 )
 _LEAST_SLOPE = 0.05
+
+
+def calibration(labels: np.ndarray, answers: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    """Slope and offset of `platt` on held-out images as they are and under every stress together.
+
+    How a visitor's radiograph was exposed is not known, so a probability is to be right on average of all of them
+    (Tomani et al., CVPR 2021, perturb what they calibrate on for the same reason).
+
+    Parameters
+    ----------
+    labels : numpy.ndarray of shape (n,)
+        0 normal, 1 pneumonia.
+    answers : mapping of str to numpy.ndarray of shape (n,)
+        Probabilities as a network puts them out: "clean", and by the titles of `training.batteries.STRESSES`.
+    """
+    used = [answers[title] for title in CALIBRATED_ON]
+    return platt(np.tile(labels, len(used)), np.concatenate(used))
 
 
 def platt(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from pneumo.zoo import CLASS_NAMES
 from training.batteries import SHORTCUTS, STRESSES, shortcut, stressed
 from training.bundling import ask, load_whole, run_folders, write_json
 from training.dataset import Dataset, Image, open_dataset
-from training.decisions import BALANCED_POINT, platt
+from training.decisions import BALANCED_POINT, calibration
 from training.errors import TrainingError
 from training.fit import HELD_OUT, KEPT, RUN
 from training.floors import floors
@@ -347,8 +347,8 @@ def _seeds(runs: dict[str, list[tuple[Path, dict[str, Any]]]], dataset: Dataset,
         answers, rows = [], []
         for folder, recipe in trained:
             with np.load(folder / HELD_OUT) as saved:
-                raw = saved["clean"]
-            answer = calibrate(ask_run(folder, recipe, test), *platt(held_labels, raw))
+                fitted = calibration(held_labels, saved)
+            answer = calibrate(ask_run(folder, recipe, test), *fitted)
             answers.append(answer)
             measures = measure(test.labels, answer, BALANCED_POINT, patients, resamples=2)
             rows.append({"seed": recipe["seed"]} | {key: measures[key]["value"] for key in _SEED_MEASURES})

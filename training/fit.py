@@ -98,11 +98,15 @@ def batches(
         for start in range(0, len(order), recipe.batch_size):
             chosen = order[start : start + recipe.batch_size]
             labels = images.labels[chosen].astype(np.float32)[:, np.newaxis]
-            pixels, blind = recipe.augmentation.apply(images.images[chosen], generator, recipe.input_size)
+            pixels, blind = recipe.augmentation.place(images.images[chosen], generator, recipe.input_size)
             gray = pixels[..., 0] if pixels.ndim == 4 else pixels
-            inputs = scale_gray(gray, recipe.scaling, channels)
-            # The teacher is shown the very view that its pupil is (Beyer et al., CVPR 2022).
-            taught = recipe.distillation * (teacher.answer(inputs) - labels) if teacher else 0.0
+            inputs = scale_gray(recipe.augmentation.expose(gray, generator), recipe.scaling, channels)
+            taught: float | np.ndarray = 0.0
+            if teacher:
+                # The teacher is shown its pupil's very view (Beyer et al., CVPR 2022), but as it was exposed: that the
+                # exposure must not matter is for the pupil to learn.
+                answers = teacher.answer(scale_gray(gray, recipe.scaling, channels))
+                taught = recipe.distillation * (answers - labels)
             targets = np.where(blind[:, np.newaxis], 0.5, labels + taught).astype(np.float32)
             batch: tuple[np.ndarray, ...] = (inputs, targets)
             if images.class_weights is not None:

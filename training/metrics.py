@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils.class_weight import compute_sample_weight
 
 _SUBTYPES = {"bacteria": "bacterial", "virus": "viral"}
 _BINS = 15
@@ -177,6 +178,15 @@ def weighted_auc(
     weights = np.vstack([np.ones(len(labels)), _patient_weights(patients, RESAMPLES, seed)]) * importance
     areas = _auc(labels == 1, probabilities, weights)
     return {"value": float(areas[0]), "interval": _percentiles(areas[1:])}
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Expected calibration error, 15 bins of equal mass, with both classes weighted alike, as calibrations are fitted.
+
+    Arguments as `measure`.
+    """
+    weights = compute_sample_weight("balanced", labels)
+    return float(_calibration_error(labels == 1, probabilities, weights[np.newaxis])[0])
 
 
 def interval_of_mean(values: np.ndarray, patients: np.ndarray, seed: int = 0) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Robust(Recipe):
             blur=2.1,
             noise=0.04,
             jpeg=30,
+            film=8.0,
             strip=0.3,
             blind=0.15,
         )

@@ -28,7 +28,7 @@ from training.balance import class_weights
 from training.batteries import SHORTCUTS, STRESSES, shortcut, stressed
 from training.dataset import HELD_OUT as HELD_OUT_SPLITS
 from training.dataset import open_dataset
-from training.decisions import BALANCED_POINT, platt
+from training.decisions import BALANCED_POINT, calibration
 from training.devices import forward, uses_tensorflow
 from training.errors import TrainingError
 from training.fields import Recipe
@@ -259,8 +259,8 @@ def held_out_scores(views: Views, answers: dict[str, np.ndarray], weights: np.nd
         None where no lungs are known.
     """
     splits = np.array([image.split for image in views.images])
-    calibration = platt(views.labels, answers["clean"])
-    calls = {title: calibrate(answer, *calibration) >= BALANCED_POINT for title, answer in answers.items()}
+    fitted = calibration(views.labels, answers)
+    calls = {title: calibrate(answer, *fitted) >= BALANCED_POINT for title, answer in answers.items()}
     result: dict[str, Any] = {}
     total = 0.0
     for split in HELD_OUT_SPLITS:
