@@ -75,7 +75,10 @@ CALIBRATED = (
 
 def calibration_words(manifest: dict[str, Any]) -> str:
     """What the probabilities were calibrated for, and what they were worth on the test split where that is known."""
-    words = f"{CALIBRATED} The method is Platt scaling with both classes weighted alike."
+    words = (
+        f"{CALIBRATED} The method is Platt scaling on those radiographs as they are and under every stress, with both "
+        "classes weighted alike."
+    )
     test = (manifest["together"] or {}).get("test", {})
     (error,) = cells(test, ("ece",))
     if error is None:

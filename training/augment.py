@@ -200,20 +200,10 @@ class Augmentation:
         return False
 
     def _turn_film(self, gray: np.ndarray, generator: np.random.Generator) -> None:
-        """Show where a film that was turned and filled up ends; as in `framing.cut`, mirrored beyond its sides."""
         if self.film == 0 or generator.random() >= _ODDS:
             return
-        side = gray.shape[0]
-        half = generator.uniform(*_FILM, size=2) * side / 2
-        away = np.arange(side) - (side - 1) / 2 - generator.uniform(-_ASIDE, _ASIDE, size=(2, 1)) * side
-        x, y = (
-            np.where(np.abs(line) > reach, np.sign(line) * 2 * reach - line, line)
-            for line, reach in zip(away, half, strict=True)
-        )
-        angle = np.deg2rad(generator.uniform(-self.film, self.film))
-        cos, sin = np.cos(angle), np.sin(angle)
-        across, down = cos * x + sin * y[:, np.newaxis], cos * y[:, np.newaxis] - sin * x
-        beyond = (np.abs(across) > half[0]) | (np.abs(down) > half[1])
+        extent, aside = generator.uniform(*_FILM, size=2), generator.uniform(-_ASIDE, _ASIDE, size=2)
+        beyond = beyond_film(gray.shape[0], extent, aside, generator.uniform(-self.film, self.film))
         gray[beyond] = 0 if generator.random() < 0.5 else generator.integers(256)
 
     def _expose(self, gray: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -238,6 +228,33 @@ class Augmentation:
             quality = int(generator.integers(self.jpeg, 100))
             gray = compress(gray, quality)
         return gray
+
+
+def beyond_film(side: int, extent: np.ndarray, aside: np.ndarray, angle: float) -> np.ndarray:
+    """Where a frame shows what a film does not cover that was turned within its own sides, as a viewer turns it.
+
+    Beyond these sides a frame shows their mirror image, as `pneumo.framing.cut` has it.
+
+    Parameters
+    ----------
+    side : int
+        Of the frame, in pixels.
+    extent, aside : numpy.ndarray of shape (2,)
+        Width and height of the film, and how far to the right and down its middle lies from the frame's; shares of the
+        frame's side.
+    angle : float
+        In degrees, clockwise.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (side, side)
+    """
+    half = extent[:, np.newaxis] / 2 * side
+    away = np.arange(side) - (side - 1) / 2 - aside[:, np.newaxis] * side
+    x, y = np.where(np.abs(away) > half, np.sign(away) * 2 * half - away, away)
+    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    across, down = cos * x + sin * y[:, np.newaxis], cos * y[:, np.newaxis] - sin * x
+    return (np.abs(across) > half[0]) | (np.abs(down) > half[1])
 
 
 def compress(gray: np.ndarray, quality: int) -> np.ndarray:

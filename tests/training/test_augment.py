@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pneumo.framing import DILATION, RASTER, near
-from training.augment import Augmentation
+from pneumo.framing import DILATION, RASTER, Box, beyond, cut, near
+from training.augment import Augmentation, beyond_film
 from training.dataset import load_rasters, open_dataset
 from training.recipes import RECIPES, Reference
 
@@ -110,12 +110,25 @@ def test_images_of_a_batch_are_drawn_apart(manifest):
     assert len({result.tobytes() for result in results}) == 20
 
 
-def test_an_image_does_not_depend_on_its_neighbours(manifest):
+@pytest.mark.parametrize("step", ["place", "expose"])
+def test_an_image_does_not_depend_on_its_neighbours(manifest, step):
+    def done(images, generator):
+        return ALL.expose(images, generator) if step == "expose" else ALL.place(images, generator)[0]
+
     images = photograph(manifest)
-    whole = ALL.apply(images, np.random.default_rng(0))[0]
+    whole = done(images, np.random.default_rng(0))
     generator = np.random.default_rng(0)
-    apart = np.concatenate([ALL.apply(image[np.newaxis], generator)[0] for image in images])
+    apart = np.concatenate([done(image[np.newaxis], generator) for image in images])
     np.testing.assert_array_equal(apart, whole)
+
+
+def test_images_are_placed_and_then_exposed(manifest):
+    images = photograph(manifest)
+    generator = np.random.default_rng(7)
+    placed, _ = ALL.place(images, generator)
+    exposed = ALL.expose(placed, generator)
+    np.testing.assert_array_equal(exposed, ALL.apply(images, np.random.default_rng(7))[0])
+    assert not np.array_equal(exposed, placed)
 
 
 @pytest.mark.parametrize("field", ["rotation", "zoom", "shift"])
@@ -284,6 +297,42 @@ def test_transforms_of_the_reference_recipe_are_those_they_always_were(manifest)
         np.testing.assert_array_equal(result, as_before(images, before))
         assert not blind.any()
     assert now.bit_generator.state == before.bit_generator.state, "nothing more is drawn"
+
+
+# --- film ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("angle", [-8.0, 3.0, 10.0])
+@pytest.mark.parametrize("box", [Box(-0.04, 0.1, 0.98, 1.08), Box(0.1, -0.06, 1.06, 1.02), Box(0.2, 0.2, 0.8, 0.8)])
+def test_turned_film_ends_where_that_of_a_turned_radiograph_does(angle, box):
+    middle = ((RASTER - 1) / 2,) * 2
+    white = np.full((RASTER, RASTER), 255, np.uint8)
+    turned = cv2.warpAffine(white, cv2.getRotationMatrix2D(middle, -angle, 1), (RASTER, RASTER))
+    seen = cut(turned, box, 112, beyond("lungs")) < 128
+    sides = np.array([box.right - box.left, box.bottom - box.top])
+    aside = (0.5 - np.array([box.left + box.right, box.top + box.bottom]) / 2) / sides
+    # The boxes are nearly square, as the frame is.
+    expected = beyond_film(112, 1 / sides, aside, angle)
+    assert expected.any() == seen.any()
+    assert (expected == seen).mean() > 0.98
+    assert (expected & seen).sum() >= 0.8 * seen.sum()
+
+
+def test_every_second_film_is_turned_and_half_of_them_filled_black():
+    gray = np.full((SIZE, SIZE), 128, np.uint8)
+    results = draw(Augmentation(film=10), gray, count=2000)
+    changed = [set(np.unique(result)) - {128} for result in results]
+    assert all(len(values) <= 1 for values in changed), "all that lies beyond has one gray"
+    shown = [values for values in changed if values]
+    assert 0.2 < len(shown) / len(results) < 0.5, "some films end outside of the frame"
+    assert 0.4 < sum(values == {0} for values in shown) / len(shown) < 0.6
+    assert (results != 128).mean() < 0.02
+
+
+def test_turned_film_leaves_the_mask(pair):
+    results = draw(Augmentation(film=10), pair, count=30)
+    assert (results[..., 1] == pair[..., 1]).all()
+    assert len({result[..., 0].tobytes() for result in results}) > 5
 
 
 # --- aspect -----------------------------------------------------------------------------------------------------

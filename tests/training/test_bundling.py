@@ -28,7 +28,7 @@ from training.cli import main
 from training.compare import seeds_table
 from training.dataset import HELD_OUT as SPLITS
 from training.dataset import Dataset, build_dataset, load_rasters, open_dataset
-from training.decisions import platt, screening_point, uncertain_band
+from training.decisions import calibration, screening_point, uncertain_band
 from training.errors import DataError, TrainingError
 from training.metrics import measure
 from training.sources import open_source
@@ -71,9 +71,13 @@ def score(folder: Path, value: float | None = None) -> float:
     return record["held_out"]["score"]
 
 
-def clean(folder: Path) -> np.ndarray:
+def answers_of(folder: Path) -> dict[str, np.ndarray]:
     with np.load(folder / HELD_OUT) as saved:
-        return saved["clean"]
+        return dict(saved)
+
+
+def clean(folder: Path) -> np.ndarray:
+    return answers_of(folder)["clean"]
 
 
 def chosen(runs: Path, name: str) -> Path:
@@ -164,7 +168,7 @@ def test_seed_with_the_best_score_is_taken(copy, manifest, segmenter, no_heat, t
     make_bundle(copy, manifest, segmenter, tmp_path / "models")
     entry = json.loads((tmp_path / "models" / MANIFEST).read_text())["networks"]["cnn"]
     assert entry["recipe"]["seed"] == best
-    slope, offset = platt(labels_of(open_dataset(manifest)[0]), clean(copy / "cnn" / f"seed-{best}"))
+    slope, offset = calibration(labels_of(open_dataset(manifest)[0]), answers_of(copy / "cnn" / f"seed-{best}"))
     assert (entry["calibration"]["slope"], entry["calibration"]["offset"]) == (slope, offset)
 
 
@@ -184,7 +188,7 @@ def test_calibration_and_operating_points_can_be_found_again(content, runs, mani
     for name in ARCHITECTURES:
         entry = content["networks"][name]
         raw = clean(chosen(runs, name))
-        slope, offset = platt(labels, raw)
+        slope, offset = calibration(labels, answers_of(chosen(runs, name)))
         assert (entry["calibration"]["slope"], entry["calibration"]["offset"]) == (slope, offset)
         probabilities = calibrate(raw, slope, offset)
         points = {key: value["threshold"] for key, value in entry["operating_points"].items()}

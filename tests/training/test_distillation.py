@@ -47,10 +47,28 @@ def test_labels_are_mixed_with_the_teachers_answers(share):
 
     recipe = Distilled(**SMALL, augmentation=Augmentation(flip=True), distillation=share)
     inputs, targets = drawn(recipe, Teacher(teach, ""))
-    assert shown[0] is inputs
+    assert np.array_equal(shown[0], inputs)
     plain = drawn(Robust(**SMALL, augmentation=Augmentation(flip=True)))
     assert np.array_equal(inputs, plain[0])
     assert targets == pytest.approx((1 - share) * plain[1] + share * 0.9, abs=1e-6)
+
+
+def test_teacher_sees_its_pupils_view_as_it_was_exposed():
+    """What the pupil is shown under another exposure, its teacher answers without it."""
+    shown = []
+
+    def teach(inputs):
+        shown.append(inputs)
+        return inputs.mean(axis=(1, 2))
+
+    placing = Augmentation(flip=True, rotation=20)
+    recipe = Distilled(**SMALL, scaling="unit", augmentation=dataclasses.replace(placing, gamma=3.0), distillation=1.0)
+    inputs, targets = drawn(recipe, Teacher(teach, ""))
+    placed, _ = drawn(Robust(**SMALL, scaling="unit", augmentation=placing))
+    assert np.array_equal(shown[0], placed)
+    assert np.array_equal(targets, placed.mean(axis=(1, 2)))
+    changed = [not np.array_equal(*pair) for pair in zip(inputs, placed, strict=True)]
+    assert 0 < sum(changed) < len(changed), "every second image is exposed anew"
 
 
 def test_what_has_no_lungs_is_not_taught():

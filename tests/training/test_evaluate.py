@@ -24,7 +24,7 @@ from pneumo.radiograph import Radiograph, read_radiograph
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, build
 from training.batteries import SHORTCUTS, STRESSES
 from training.dataset import build_dataset, open_dataset
-from training.decisions import BALANCED_POINT, operating_point, platt
+from training.decisions import BALANCED_POINT, calibration, operating_point
 from training.errors import DataError, TrainingError
 from training.floors import floors
 from training.matching import overlap_weights, size_model, sizes
@@ -417,8 +417,7 @@ def test_each_seed_has_its_own_calibration(report, runs, bundle, manifest, radio
         recipe = read_json(folder / "run.json")["recipe"]
         model = build("cnn", recipe["input_size"], tuple(recipe["filters"]))
         model.load_weights(folder / "best.keras")
-        raw = np.load(folder / "held_out.npz")["clean"]
-        slope, offset = platt(held_out, raw)
+        slope, offset = calibration(held_out, np.load(folder / "held_out.npz"))
         cut = 0.5
         network = Network(
             "cnn",

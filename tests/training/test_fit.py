@@ -668,7 +668,7 @@ def test_network_sees_the_middle_of_larger_images_scaled_as_the_recipe_says(data
 def test_teacher_is_asked_about_the_very_batch_and_mixed_into_its_labels(data):
     training, _ = data
     balanced = Balanced(training.pixels, training.labels)
-    recipe = dataclasses.replace(TINY, distillation=0.25)
+    recipe = dataclasses.replace(TINY, distillation=0.25, augmentation=Augmentation(flip=True, shift=0.1))
     asked = []
 
     def teacher(inputs: np.ndarray) -> np.ndarray:
