@@ -1,9 +1,9 @@
 """How far each saliency method can be believed, measured on called pneumonias.
 
-The rule by which a default is chosen, on held-out images: of the methods that run a network at most twice for a map, so
-that an answer feels instant, that leave at most 1 % of the maps blank, and whose maps have a rank correlation between
--0.2 and 0.2 with those of networks with random weights, for each network, the one with the largest insertion minus
-deletion, mean of the networks. Where none passes, the rank correlation is left out of it.
+The rule by which a default is chosen, on held-out images: of the methods that run a network, or a part of it, at most
+ten times for a map, so that an answer feels instant, that leave at most 1 % of the maps blank, and whose maps have a
+rank correlation between -0.2 and 0.2 with those of networks with random weights, for each network, the one with the
+largest insertion minus deletion, mean of the networks. Where none passes, the rank correlation is left out of it.
 """
 
 from __future__ import annotations

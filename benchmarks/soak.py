@@ -14,12 +14,13 @@ from gradio_client.exceptions import AppError
 
 from benchmarks.damage import load_seeds
 from benchmarks.startup import resident, running
+from pneumo.methods import DEFAULT_METHOD
 from pneumo.ui.examples import load_examples
 
 MAX_GROWTH = 5.0
 """Most that the memory may still grow by in the second half, in percent of what is held at its start."""
 _VISIT = 50
-_METHODS = ("hirescam-fine", "gradcam", "layercam-fused")
+_METHODS = (DEFAULT_METHOD, "gradcam", "layercam-fused")
 
 
 def soak(examinations: int) -> None:

@@ -17,13 +17,13 @@ from numpy.polynomial.legendre import leggauss
 
 from pneumo.cover import covered
 from pneumo.framing import Prepared, cut
-from pneumo.probe import compile_features, compile_input_gradient, compile_logit
+from pneumo.probe import PATH_POINTS, compile_features, compile_input_gradient, compile_integrated, compile_logit
 from pneumo.zoo import CLASS_NAMES, Architecture, architecture
 
 if TYPE_CHECKING:
     from pneumo.bundle import Network
 
-DEFAULT_METHOD = "hirescam-fine"
+DEFAULT_METHOD = "hirescam-integrated"
 """The method where none is named."""
 Explain = Callable[[Sequence[Prepared], str], np.ndarray]
 """From n radiographs and one of `pneumo.zoo.CLASS_NAMES` to evidence for it, 0 or more, float32, (n, rows, columns)."""
@@ -122,6 +122,15 @@ def _gradcam(network: Network) -> Explain:
             normalize_cam=False,
         )
         return np.asarray(maps, np.float32)
+
+    return explain
+
+
+def _hirescam_integrated(network: Network) -> Explain:
+    compute = network.compiled(compile_integrated, architecture(network.name).fine_map)
+
+    def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
+        return class_evidence(compute(_inputs(network, prepared)), network.input_size, target)
 
     return explain
 
@@ -308,6 +317,7 @@ class Method:
 METHODS = {
     "hirescam": Method("HiResCAM", 2, _class_activation(_hirescam)),
     "hirescam-fine": Method("HiResCAM, second block", 2, _class_activation(_hirescam, attrgetter("fine_map"))),
+    "hirescam-integrated": Method("integrated HiResCAM", 1 + 2 * PATH_POINTS, _hirescam_integrated),
     "gradcam": Method("Grad-CAM", 2, _gradcam),
     "gradcam++": Method("Grad-CAM++", 2, _class_activation(_gradcam_plus_plus)),
     "layercam": Method("LayerCAM", 2, _class_activation(_layercam)),
@@ -325,6 +335,9 @@ METHODS = {
 - HiResCAM (Draelos and Carin, arXiv 2011.08891, 2020) multiplies each place of the last feature map by its own
   gradient; in units of the logit. That of the second block, whose map is eight times as fine, is summed with its
   signs in cells of 8 x 8 pixels of the input, so that what speaks for and against side by side cancels.
+- Integrated HiResCAM is integrated gradients of the second block's map (Dhamdhere et al., ICLR 2019; Sattarzadeh et
+  al., ICASSP 2021): the same, of the difference to the map of an image of zeros, with the gradient's mean over 4 points
+  of the way between. What makes a network certain counts even where its gradient has vanished.
 - Grad-CAM (Selvaraju et al., ICCV 2017), by tf-keras-vis, multiplies it by the gradient's mean over all places. For a
   head that weighs places differently, as these networks' do, that leaves many radiographs without any map.
 - Grad-CAM++ (Chattopadhyay et al., WACV 2018) weighs the places of that mean. The exponential of the score, by which

@@ -14,11 +14,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.polynomial.legendre import legroots, legval
 
 if TYPE_CHECKING:
     import keras
 
 _BATCH = 64
+PATH_POINTS = 4
+"""Points at which `integrated` takes a gradient."""
 
 
 def probe(model: keras.Model, layers: Sequence[str]) -> Callable:
@@ -28,6 +31,75 @@ def probe(model: keras.Model, layers: Sequence[str]) -> Callable:
     a gradient tape.
     """
     return _chain(model, layers) if _is_chain(model) else _taps(model, layers)
+
+
+def halves(model: keras.Model, layer: str) -> tuple[Callable, Callable]:
+    """A network in two: from inputs to a layer's output, and from there to what the last layer takes and the logit."""
+    import keras
+    import tensorflow as tf
+
+    last = model.layers[-1]
+    if not _is_chain(model):
+        output = model.get_layer(layer).output
+        below, above = keras.Model(model.inputs, output), keras.Model(output, last.input)
+
+        def through(values):
+            found = above(values, training=False)
+            return found, (tf.matmul(found, last.kernel.value) + last.bias.value)[:, 0]
+
+        return partial(below, training=False), through
+    steps = _steps(model, [layer])
+    place = 1 + [name for name, _ in steps].index(layer)
+
+    def lower(values):
+        for _, step in steps[:place]:
+            values = step(values)
+        return values
+
+    def upper(values):
+        for _, step in steps[place:]:
+            values = step(values)
+        return values, _dense(last, values)[:, 0]
+
+    return lower, upper
+
+
+def integrated(model: keras.Model, layer: str) -> Callable:
+    """A function from inputs to what the last layer takes, the logit, and evidence at each place of a layer.
+
+    Evidence is by how much the layer's output differs from that of an image of zeros, times the logit's gradient, mean
+    of the way from the one to the other, summed over the layer's filters. Over all places it sums, but for the error of
+    the quadrature, to the difference of the two logits. The way ends at the radiograph's own output, so that the answer
+    is one of the points at which the gradient is taken.
+    """
+    import tensorflow as tf
+
+    lower, upper = halves(model, layer)
+    places, weights = radau(PATH_POINTS)
+
+    def run(inputs):
+        found = lower(tf.concat([inputs, tf.zeros_like(inputs[:1])], axis=0))
+        own, nothing = found[:-1], found[-1:]
+        away = own - nothing
+        points = tf.stack([nothing + place * away for place in places[:-1]] + [own])
+        points = tf.reshape(points, (-1, *own.shape[1:]))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(points)
+            last, logit = upper(points)
+        gradients = tf.split(tape.gradient(logit, points), len(places))
+        mean = tf.add_n([weight * gradient for weight, gradient in zip(weights, gradients, strict=True)])
+        count = tf.shape(inputs)[0]
+        return last[-count:], logit[-count:], tf.reduce_sum(away * mean, axis=-1)
+
+    return run
+
+
+def radau(count: int) -> tuple[list[float], list[float]]:
+    """Places from 0 to 1, and weights, of Gauss-Radau quadrature that ends at 1 (Abramowitz and Stegun, 25.4.31)."""
+    lower = [0] * (count - 1) + [1]
+    roots = legroots([*lower[:-1], 1, 1])[::-1]
+    weights = (1 - roots) / (count * legval(roots, lower)) ** 2 / 2
+    return [*map(float, (1 - roots) / 2)], [*map(float, weights)]
 
 
 def signature(model: keras.Model):
@@ -119,6 +191,15 @@ def compile_features(model: keras.Model, *layers: str) -> Callable[[np.ndarray],
     return features_of
 
 
+def compile_integrated(model: keras.Model, layer: str) -> Callable[[np.ndarray], np.ndarray]:
+    """From inputs to the evidence of `integrated` at each place of a layer, shape (n, rows, columns)."""
+    import tensorflow as tf
+
+    run = integrated(model, layer)
+    evidence = tf.function(lambda inputs: run(inputs)[2], input_signature=[signature(model)], autograph=False)
+    return lambda inputs: _in_batches(evidence, inputs)
+
+
 def _in_batches(function: Callable, inputs: np.ndarray) -> np.ndarray:
     return np.concatenate([function(inputs[start : start + _BATCH]).numpy() for start in range(0, len(inputs), _BATCH)])
 
@@ -144,10 +225,11 @@ def _is_chain(model: keras.Model) -> bool:
     return all(after.input is before.output for before, after in pairwise(model.layers))
 
 
-def _chain(model: keras.Model, layers: Sequence[str]) -> Callable:
+def _steps(model: keras.Model, layers: Sequence[str]) -> list[tuple[str, Callable]]:
+    """Of a chain, what each layer but the last does, by its name; the outputs of some layers stay their own."""
     import keras
 
-    *hidden, last = (item for item in model.layers[1:] if not isinstance(item, keras.layers.Dropout))
+    *hidden, _ = (item for item in model.layers[1:] if not isinstance(item, keras.layers.Dropout))
     for place, (first, second) in enumerate(list(pairwise(hidden))):
         pools = isinstance(first, keras.layers.BatchNormalization) and isinstance(second, keras.layers.MaxPooling2D)
         asked = first.name in layers or second.name in layers
@@ -156,7 +238,11 @@ def _chain(model: keras.Model, layers: Sequence[str]) -> Callable:
         if pools and not asked and _is_affine(first) and np.min(first.gamma) > 0:
             hidden[place : place + 2] = second, first
     # A network without convolutions is explained at its input.
-    steps = [(model.layers[0].name, lambda values: values), *((item.name, _step(item)) for item in hidden)]
+    return [(model.layers[0].name, lambda values: values), *((item.name, _step(item)) for item in hidden)]
+
+
+def _chain(model: keras.Model, layers: Sequence[str]) -> Callable:
+    steps, last = _steps(model, layers), model.layers[-1]
 
     def run(values, watch=None):
         found = {}

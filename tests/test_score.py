@@ -23,6 +23,7 @@ from pneumo import progress
 from pneumo import score as scoring
 from pneumo.cli import main
 from pneumo.errors import SourceError
+from pneumo.methods import DEFAULT_METHOD
 from pneumo.progress import Progress, duration
 from pneumo.radiograph import read_radiograph
 from pneumo.score import columns, score, score_batch
@@ -333,7 +334,7 @@ def test_row_without_an_image(examiner, tmp_path):
 def test_job_is_kept_with_the_result(expected, folder):
     job = json.loads(expected.schema.metadata[b"pneumo.job"])
     assert job["source"] == str(folder)
-    assert job["heatmaps"] == "hirescam-fine"
+    assert job["heatmaps"] == DEFAULT_METHOD
 
 
 @pytest.mark.parametrize(

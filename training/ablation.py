@@ -7,11 +7,12 @@ averaged, and the rate follows a cosine, in every cell, so that no single epoch 
 score are AUCs of the images as they are.
 
 The runs that models/ablation.json holds were scored by the rule as it stood then: no image weighted by the size of its
-original, `blind` of black lungs alone, and nothing for what stress costs at the operating point. That one was fixed before those runs, but not before any: at first it was
-(clean + stressed) / 2 - blind / 10, and `alone` came in (commit f884228) after a first bundle had been evaluated on the
-test split (commit 8743f52), when its AUC with all but the lungs black was known there. Neither the size nor the epochs
-of the networks that ship were chosen by it. Cells that add images to balance the classes take more steps in as many
-epochs, so that balance and length of training are not told apart.
+original, `blind` of black lungs alone, and nothing for what stress costs at the operating point. That one was fixed
+before those runs, but not before any: at first it was (clean + stressed) / 2 - blind / 10, and `alone` came in (commit
+f884228) after a first bundle had been evaluated on the test split (commit 8743f52), when its AUC with all but the lungs
+black was known there. Neither the size nor the epochs of the networks that ship were chosen by it. Cells that add
+images to balance the classes take more steps in as many epochs, so that balance and length of training are not told
+apart.
 """
 
 from __future__ import annotations

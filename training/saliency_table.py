@@ -10,7 +10,7 @@ from pneumo.report import percent, title
 from training.markdown import markdown_table, with_interval
 from training.metrics import wilson_interval
 
-MOST_PASSES, MOST_BLANK, MOST_LIKENESS = 2, 0.01, 0.2
+MOST_PASSES, MOST_BLANK, MOST_LIKENESS = 10, 0.01, 0.2
 """The rule of benchmarks/saliency.py by which the default method is chosen, in numbers."""
 _PLACES = {"share": ("heat in the lungs", 2), "ratio": ("times chance", 2), "peak": ("peak in the lungs", 2)}
 _CURVES = {
