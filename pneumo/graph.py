@@ -16,8 +16,8 @@ import numpy as np
 from pneumo.bundle import Bundle
 from pneumo.classifier import calibrate
 from pneumo.framing import Prepared
+from pneumo.methods import FEW_NODES
 from pneumo.probe import integrated, probe, signature
-from pneumo.zoo import architecture
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +32,7 @@ class Answers:
     probabilities : dict of str to numpy.ndarray of float64, shape (n,)
         Of pneumonia, 0 to 1, calibrated.
     signed : dict of str to numpy.ndarray of float32, shape (n, rows, columns)
-        Evidence at each place of a layer, in units of the logit: above 0 for pneumonia, below for NORMAL. Empty if
+        Evidence at each pixel of the input, in units of the logit: above 0 for pneumonia, below for NORMAL. Empty if
         none was asked for.
     features : dict of str to numpy.ndarray of float32, shape (n, d)
         What the last layer of each takes.
@@ -62,8 +62,7 @@ class NetworkGraph:
 
     def __init__(self, bundle: Bundle, explained: bool = False) -> None:
         self._networks = bundle.networks
-        layers = [architecture(name).fine_map if explained else None for name in bundle.networks]
-        self._compiled = _compile([network.model for network in bundle.networks.values()], layers)
+        self._compiled = _compile([network.model for network in bundle.networks.values()], explained)
 
     def ask(self, prepared: Sequence[Prepared]) -> Answers:
         """What the networks say of radiographs, by `Bundle.prepare`."""
@@ -90,14 +89,11 @@ class NetworkGraph:
         return self._compiled.experimental_get_tracing_count()
 
 
-def _compile(models: Sequence[keras.Model], layers: Sequence[str | None]):
-    """From an input for each model to the outputs, evidence at its layer, (n, rows, columns), and the last features."""
+def _compile(models: Sequence[keras.Model], explained: bool):
+    """From an input for each model to the outputs, evidence at its pixels, (n, size, size), and the last features."""
     import tensorflow as tf
 
-    passes = [
-        integrated(model, layer) if layer else _plain(probe(model, [""]))
-        for model, layer in zip(models, layers, strict=True)
-    ]
+    passes = [integrated(model, FEW_NODES) if explained else _plain(probe(model, [""])) for model in models]
 
     def compute(inputs):
         found = [run(values) for run, values in zip(passes, inputs, strict=True)]

@@ -14,14 +14,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.polynomial.legendre import legroots, legval
+from numpy.polynomial.legendre import leggauss, legroots, legval
 
 if TYPE_CHECKING:
     import keras
 
 _BATCH = 64
 PATH_POINTS = 4
-"""Points at which `integrated` takes a gradient."""
+"""Points at which `compile_integrated` takes a gradient."""
 
 
 def probe(model: keras.Model, layers: Sequence[str]) -> Callable:
@@ -64,34 +64,40 @@ def halves(model: keras.Model, layer: str) -> tuple[Callable, Callable]:
     return lower, upper
 
 
-def integrated(model: keras.Model, layer: str) -> Callable:
-    """A function from inputs to what the last layer takes, the logit, and evidence at each place of a layer.
+def integrated(model: keras.Model, nodes: int) -> Callable:
+    """A function from inputs to what the last layer takes, the logit, and evidence at each pixel.
 
-    Evidence is by how much the layer's output differs from that of an image of zeros, times the logit's gradient, mean
-    of the way from the one to the other, summed over the layer's filters. Over all places it sums, but for the error of
-    the quadrature, to the difference of the two logits. The way ends at the radiograph's own output, so that the answer
-    is one of the points at which the gradient is taken.
+    Evidence is a radiograph times the logit's gradient, mean of the way to it from an image of zeros (Sundararajan et
+    al., ICML 2017), by Gauss-Legendre quadrature at so many points.
     """
     import tensorflow as tf
 
-    lower, upper = halves(model, layer)
-    places, weights = radau(PATH_POINTS)
+    run = probe(model, [""])
+    places, weights = gauss(nodes)
 
-    def run(inputs):
-        found = lower(tf.concat([inputs, tf.zeros_like(inputs[:1])], axis=0))
-        own, nothing = found[:-1], found[-1:]
-        away = own - nothing
-        points = tf.stack([nothing + place * away for place in places[:-1]] + [own])
-        points = tf.reshape(points, (-1, *own.shape[1:]))
+    def explained(inputs):
+        (last,), logit = run(inputs)
+        points = tf.concat([place * inputs for place in places], axis=0)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(points)
-            last, logit = upper(points)
-        gradients = tf.split(tape.gradient(logit, points), len(places))
-        mean = tf.add_n([weight * gradient for weight, gradient in zip(weights, gradients, strict=True)])
-        count = tf.shape(inputs)[0]
-        return last[-count:], logit[-count:], tf.reduce_sum(away * mean, axis=-1)
+            _, reached = run(points)
+        return last, logit, tf.reduce_sum(inputs * _mean(tape.gradient(reached, points), weights), axis=-1)
 
-    return run
+    return explained
+
+
+def _mean(gradients, weights: Sequence[float]):
+    """The weighted mean of gradients that lie one after the other in a batch."""
+    import tensorflow as tf
+
+    parts = tf.split(gradients, len(weights))
+    return tf.add_n([weight * part for weight, part in zip(weights, parts, strict=True)])
+
+
+def gauss(count: int) -> tuple[list[float], list[float]]:
+    """Places between 0 and 1, and weights, of Gauss-Legendre quadrature."""
+    places, weights = leggauss(count)
+    return [*map(float, (places + 1) / 2)], [*map(float, weights / 2)]
 
 
 def radau(count: int) -> tuple[list[float], list[float]]:
@@ -192,11 +198,28 @@ def compile_features(model: keras.Model, *layers: str) -> Callable[[np.ndarray],
 
 
 def compile_integrated(model: keras.Model, layer: str) -> Callable[[np.ndarray], np.ndarray]:
-    """From inputs to the evidence of `integrated` at each place of a layer, shape (n, rows, columns)."""
+    """From inputs to evidence at each place of a layer, shape (n, rows, columns).
+
+    Evidence is by how much the layer's output differs from that of an image of zeros, times the logit's gradient, mean
+    of the way from the one to the other, summed over the layer's filters. Over all places it sums, but for the error of
+    the quadrature, to the difference of the two logits.
+    """
     import tensorflow as tf
 
-    run = integrated(model, layer)
-    evidence = tf.function(lambda inputs: run(inputs)[2], input_signature=[signature(model)], autograph=False)
+    lower, upper = halves(model, layer)
+    places, weights = radau(PATH_POINTS)
+
+    @tf.function(input_signature=[signature(model)], autograph=False)
+    def evidence(inputs):
+        found = lower(tf.concat([inputs, tf.zeros_like(inputs[:1])], axis=0))
+        nothing = found[-1:]
+        away = found[:-1] - nothing
+        points = tf.concat([nothing + place * away for place in places], axis=0)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(points)
+            _, logit = upper(points)
+        return tf.reduce_sum(away * _mean(tape.gradient(logit, points), weights), axis=-1)
+
     return lambda inputs: _in_batches(evidence, inputs)
 
 

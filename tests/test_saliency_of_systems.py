@@ -45,7 +45,8 @@ def test_maps_are_finite_and_of_the_right_shape(name):
     bundle = Bundle("", {name: network}, None, None, {})
     raster = np.random.default_rng(0).integers(0, 256, (224, 224), np.uint8)
     radiographs = [Prepared(raster, 1.0, None), Prepared(raster.T.copy(), 1.0, None)]
-    for method, shape in ((DEFAULT_METHOD, fine), ("layercam", last)):
+    fine_maps = (("hirescam-fine", fine), ("hirescam-integrated", fine))
+    for method, shape in ((DEFAULT_METHOD, side // 8), *fine_maps, ("layercam", last)):
         explainer = Explainer(bundle, method)
         normal, pneumonia = (explainer.evidence(name, radiographs, target) for target in CLASS_NAMES)
         for maps in (normal, pneumonia):
