@@ -15,6 +15,7 @@ from conftest import ROOT
 
 from pneumo import score as scoring
 from pneumo.cli import main
+from pneumo.framing import RASTER
 from pneumo.score import score
 from pneumo.supply import open_supply
 
@@ -83,7 +84,9 @@ def test_equal_to_one_machine_though_another_is_lost(source, cluster, examiner, 
     for name in expected.column_names:
         values, wanted = found[name].to_pylist(), expected[name].to_pylist()
         if pa.types.is_floating(expected.schema.field(name).type):
-            np.testing.assert_allclose(np.array(values, float), np.array(wanted, float), atol=1e-4, err_msg=name)
+            # Of two pixels beside each other that are equally hot, rounding chooses.
+            slack = 1.01 / RASTER if name.endswith(("peak_x", "peak_y")) else 1e-4
+            np.testing.assert_allclose(np.array(values, float), np.array(wanted, float), atol=slack, err_msg=name)
         else:
             assert values == wanted, name
 

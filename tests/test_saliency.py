@@ -19,7 +19,7 @@ from pneumo.classifier import Classifier
 from pneumo.cover import fill
 from pneumo.errors import BundleError, UnknownNameError
 from pneumo.framing import WHOLE, Prepared
-from pneumo.methods import METHODS, _integrated_gradients
+from pneumo.methods import DEFAULT_METHOD, METHODS, _integrated_gradients
 from pneumo.radiograph import read_radiograph
 from pneumo.saliency import Explainer, Heatmap, HeatStatus
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES
@@ -450,7 +450,7 @@ def test_bundle_without_a_scale_for_the_method(bundle):
     network = bundle.networks["cnn"]
     lacking = dataclasses.replace(network, heat_scale={"gradcam": network.heat_scale["gradcam"]})
     other = dataclasses.replace(bundle, networks={"cnn": lacking})
-    with pytest.raises(BundleError, match="has none for hirescam"):
+    with pytest.raises(BundleError, match=f"has none for {DEFAULT_METHOD}"):
         Explainer(other)
     assert Explainer(other, "gradcam").method == "gradcam"
 

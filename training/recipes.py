@@ -73,7 +73,7 @@ class Teaching(Robust):
     """The robust recipe for the teacher, EfficientNet-Lite0 with ImageNet weights, fine-tuned for a few epochs.
 
     Half of the images are drawn so that the size of the original tells nothing of the class.
-    Expect a held-out AUC of 0.98 to 0.99, and 4 to 6 minutes on 2 cores.
+    Expect a held-out AUC of 0.98 to 0.99, and 3 to 6 minutes on 2 cores.
     """
 
     filters: tuple[int, ...] = ()
@@ -88,7 +88,7 @@ class Distilled(Robust):
     """The robust recipe, with the teacher's answers for nine tenths of the label, without dropout, and longer.
 
     Half of the images are drawn so that the size of the original tells nothing of the class.
-    Expect a test AUC of 0.97 to 0.98, an accuracy of 0.91 to 0.93 at the operating point, and 6 to 12 minutes a network
+    Expect a test AUC of 0.97 to 0.98, an accuracy of 0.91 to 0.93 at the operating point, and 4 to 12 minutes a network
     on 2 cores that have instructions for bfloat16.
     """
 
