@@ -335,12 +335,12 @@ def test_answers_at_reduced_scale(examiner):
         for name in one.predictions
     ]
     assert np.mean(change) < 0.002
-    assert np.max(change) < 0.01
+    assert np.max(change) < 0.02
     for point in OPERATING_POINTS:
         for one, other in zip(whole, reduced, strict=True):
             found, expected = (examiner.examine(item, point).record() for item in (other, one))
             for name, entry in expected["networks"].items():
-                if abs(entry["probability"] - entry["threshold"]) > 0.01:
+                if abs(entry["probability"] - entry["threshold"]) > 0.02:
                     assert found["networks"][name]["decision"] == entry["decision"]
             assert found["gate"]["oddities"] == expected["gate"]["oddities"]
 
