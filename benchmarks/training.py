@@ -21,8 +21,9 @@ from pneumo.lungs import Segmenter
 from pneumo.zoo import build
 from training.balance import Balanced, Images
 from training.dataset import open_dataset
+from training.feed import batches
 from training.fields import Recipe
-from training.fit import batches, compiled_twin, train
+from training.fit import compiled_twin, train
 from training.recipes import recipe as named_recipe
 from training.segment import load_segmenter
 from training.views import held_out_images, load_views, training_images

@@ -50,10 +50,15 @@ def _sixteen_bit(pixels: np.ndarray) -> np.ndarray:
     return read_radiograph(cv2.imencode(".png", values)[1].tobytes(), "16-bit.png").pixels
 
 
-def _rotate(pixels: np.ndarray) -> np.ndarray:
-    height, width = pixels.shape
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 5, 1)
-    return cv2.warpAffine(pixels, matrix, (width, height), borderMode=cv2.BORDER_CONSTANT)
+def _rotation(angle: float) -> Callable[[np.ndarray], np.ndarray]:
+    """By so many degrees, counterclockwise; black corners appear."""
+
+    def alter(pixels: np.ndarray) -> np.ndarray:
+        height, width = pixels.shape
+        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1)
+        return cv2.warpAffine(pixels, matrix, (width, height), borderMode=cv2.BORDER_CONSTANT)
+
+    return alter
 
 
 def _mirror(pixels: np.ndarray) -> np.ndarray:
@@ -104,7 +109,8 @@ STRESSES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "noise": _noise,
     "JPEG 30": _jpeg,
     "16-bit input": _sixteen_bit,
-    "rotation 5 degrees": _rotate,
+    "rotation 5 degrees": _rotation(5),
+    "rotation -5 degrees": _rotation(-5),
     "mirrored": _mirror,
     "marker pasted": _paste_marker,
     "marker removed": _remove_marker,

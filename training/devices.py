@@ -90,7 +90,7 @@ def stream(batches: Callable[[], Iterator[tuple[np.ndarray, ...]]], ahead: int =
         return batches()
     import tensorflow as tf
 
-    signature = tuple(tf.TensorSpec((None, *part.shape[1:]), tf.float32) for part in next(batches()))
+    signature = tf.nest.map_structure(lambda part: tf.TensorSpec((None, *part.shape[1:]), tf.float32), next(batches()))
     return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(ahead)
 
 
@@ -100,16 +100,18 @@ def compiled(function: Callable) -> Callable:
         return function
     import tensorflow as tf
 
-    graph = tf.function(function)
+    graph = tf.function(function, autograph=False)
     return lambda *values: graph(*(tf.constant(value, tf.float32) for value in values))
 
 
-def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """From inputs, shape (n, size, size, channels), to a network's outputs, shape (n, 1), compiled once."""
+def forward(model: keras.Model) -> Callable[[np.ndarray], Any]:
+    """From inputs, shape (n, size, size, channels), to a network's output, or a list of its outputs, compiled once."""
     if not uses_tensorflow():
         return model.predict_on_batch
+    import tensorflow as tf
+
     graph = compile_outputs(model)
-    return lambda inputs: graph(inputs).numpy()
+    return lambda inputs: tf.nest.map_structure(np.asarray, graph(inputs))
 
 
 def settle(model: keras.Model) -> None:

@@ -56,6 +56,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "dropout": ("a number of at least 0 and at most 1", lambda value: _number(value) and 0 <= value <= 1),
     "precision": (f"one of {', '.join(PRECISIONS)}", lambda value: value in PRECISIONS),
     "distillation": ("a number of at least 0 and at most 1", lambda value: _number(value) and 0 <= value <= 1),
+    "imitation": ("a number of at least 0", lambda value: _number(value) and value >= 0),
     "plateau_patience": ("a whole number of at least 1", _whole),
     "plateau_factor": ("a number above 0 and below 1", lambda value: _number(value) and 0 < value < 1),
     "plateau_floor": ("a number of at least 0", lambda value: _number(value) and value >= 0),
@@ -113,6 +114,9 @@ class Recipe:
         that have instructions for bfloat16, and slower on others. What ships is float32 either way.
     distillation : float
         Weight of the teacher's answers in the labels, 0 to 1 (Hinton et al., arXiv 1503.02531, 2015); 0 for none.
+    imitation : float
+        Weight in the loss of the distance of the last feature map from the teacher's, at least 0 (see
+        `training.imitation`); above 0 only with `distillation`.
     plateau_patience : int
         Epochs without a better validation accuracy after which the rate is lowered.
     plateau_factor : float
@@ -153,6 +157,7 @@ class Recipe:
     dropout: float = 1.0
     precision: str = "float32"
     distillation: float = 0.0
+    imitation: float = 0.0
     plateau_patience: int = 2
     plateau_factor: float = 0.3
     plateau_floor: float = 1e-6
@@ -167,6 +172,11 @@ class Recipe:
             value = getattr(self, name)
             if not holds(value):
                 raise RecipeError(f"The field {name} of a recipe must be {rule}; received {value!r}.")
+        if self.imitation and not self.distillation:
+            raise RecipeError(
+                "The field imitation of a recipe must be 0 unless it has a distillation; received "
+                f"{self.imitation!r}. Set distillation=0.9, or imitation=0."
+            )
         if self.matching and self.balance != "batches":
             raise RecipeError(
                 f'The field matching of a recipe must be 0 unless its balance is "batches"; received {self.matching!r} '

@@ -7,9 +7,8 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,7 +16,7 @@ from rich.console import Console
 
 from pneumo.framing import scale_gray
 from pneumo.zoo import architecture, build
-from training.balance import Balanced, Images, balance, matched
+from training.balance import Images, balance, matched
 from training.devices import (
     be_deterministic,
     compiled,
@@ -30,8 +29,10 @@ from training.devices import (
 )
 from training.display import Display
 from training.errors import TrainingError
+from training.feed import Teacher, batches
 from training.fields import Recipe
 from training.fused import fused
+from training.imitation import imitating
 from training.pretrained import load_pretrained
 
 KEPT = "best.keras"
@@ -62,60 +63,6 @@ def has_ended(history: list[dict[str, float]], patience: int) -> bool:
     return bool(patience and losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience
 
 
-@dataclass(frozen=True, slots=True)
-class Teacher:
-    """A trained network that others are distilled from.
-
-    Attributes
-    ----------
-    answer : callable
-        Takes a network's inputs, shape (n, size, size, 1), and returns probabilities of pneumonia, shape (n, 1).
-    sha256 : str
-        Of its weights' file, hexadecimal.
-    """
-
-    answer: Callable[[np.ndarray], np.ndarray]
-    sha256: str
-
-
-def batches(
-    images: Balanced,
-    recipe: Recipe,
-    first_epoch: int,
-    teacher: Teacher | None = None,
-    channels: int = 1,
-    shares: int = 1,
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """Endless augmented batches, epoch after epoch.
-
-    An epoch's order and transforms depend on the recipe's seed and the epoch's number alone, so that a
-    training that resumes sees what it would have seen.
-    """
-    epoch = first_epoch
-    while True:
-        generator = np.random.default_rng((recipe.seed, epoch))
-        order = shared_equally(images.order(generator), shares)
-        for start in range(0, len(order), recipe.batch_size):
-            chosen = order[start : start + recipe.batch_size]
-            labels = images.labels[chosen].astype(np.float32)[:, np.newaxis]
-            pixels, blind = recipe.augmentation.place(images.images[chosen], generator, recipe.input_size)
-            gray = pixels[..., 0] if pixels.ndim == 4 else pixels
-            inputs = scale_gray(recipe.augmentation.expose(gray, generator), recipe.scaling, channels)
-            taught: float | np.ndarray = 0.0
-            if teacher:
-                # The teacher is shown its pupil's very view (Beyer et al., CVPR 2022), but as it was exposed: that the
-                # exposure must not matter is for the pupil to learn.
-                answers = teacher.answer(scale_gray(gray, recipe.scaling, channels))
-                taught = recipe.distillation * (answers - labels)
-            targets = np.where(blind[:, np.newaxis], 0.5, labels + taught).astype(np.float32)
-            batch: tuple[np.ndarray, ...] = (inputs, targets)
-            if images.class_weights is not None:
-                weights = images.class_weights
-                batch += (np.array([weights[int(label)] for label in labels[:, 0]], np.float32),)
-            yield batch
-        epoch += 1
-
-
 def train(
     network: str,
     recipe: Recipe,
@@ -138,7 +85,7 @@ def train(
         Name in `pneumo.zoo`.
     recipe : Recipe
     training, validation : Images
-        Only the training images are balanced and augmented.
+        Only the training images are balanced and augmented; with a teacher, they are at the scale that it sees.
     folder : Path
         Where everything is written.
     console : rich.console.Console, optional
@@ -187,7 +134,7 @@ def _train(
     plain = build(network, recipe.input_size, recipe.filters)
     if architecture(network).base:
         load_pretrained(plain, network, weights)
-    model = compiled_twin(plain, recipe, steps)
+    model = compiled_twin(plain, recipe, steps, teacher)
     model.optimizer.build(model.trainable_variables)
     average = _Average(model, recipe.average) if recipe.average else None
 
@@ -212,6 +159,9 @@ def _train(
     # Keras's data adapters ask for one batch in advance, which an endless stream keeps in step.
     shown = stream(lambda: batches(balanced, recipe, first_epoch, teacher, channels, shares))
     held_out = shared_equally(np.arange(len(validation.labels)), shares)
+    seen: Any = scale_gray(validation.pixels[held_out], recipe.scaling, channels)
+    if teacher and recipe.imitation:
+        seen = seen, np.zeros((len(held_out), *teacher.shape), np.float32)
     display = Display(steps, recipe.epochs, first_epoch, console)
     try:
         model.fit(
@@ -219,10 +169,7 @@ def _train(
             steps_per_epoch=steps,
             initial_epoch=first_epoch,
             epochs=recipe.epochs,
-            validation_data=(
-                scale_gray(validation.pixels[held_out], recipe.scaling, channels),
-                validation.labels[held_out].astype(np.float32)[:, np.newaxis],
-            ),
+            validation_data=(seen, validation.labels[held_out].astype(np.float32)[:, np.newaxis]),
             validation_batch_size=recipe.batch_size,
             callbacks=[callback for callback in (plateau, average, checkpoint, display) if callback],
             shuffle=False,
@@ -234,9 +181,14 @@ def _train(
     return checkpoint.history
 
 
-def compiled_twin(plain: keras.Model, recipe: Recipe, steps: int) -> keras.Model:
-    """A copy of a network as it is trained: fast normalisation, and a recipe's optimizer for so many steps an epoch."""
+def compiled_twin(plain: keras.Model, recipe: Recipe, steps: int, teacher: Teacher | None = None) -> keras.Model:
+    """A copy of a network as it is trained: fast normalisation, and a recipe's optimizer for so many steps an epoch.
+
+    With a teacher to imitate it takes that one's map too, and has more weights, after those of the network.
+    """
     model = fused(plain, recipe.precision, recipe.dropout)
+    if teacher and recipe.imitation:
+        model = imitating(model, architecture(plain.name).last_map, teacher.shape, recipe.imitation)
     model.compile(
         optimizer=_optimizer(recipe, steps),
         loss="binary_crossentropy",
@@ -406,7 +358,7 @@ class _Checkpoint(keras.callbacks.Callback):
 
     def _save_network(self, name: str) -> None:
         draft = self._folder / f"draft.{name}"
-        self._plain.set_weights(self.model.get_weights())
+        self._plain.set_weights(self.model.get_weights()[: len(self._plain.weights)])
         self._plain.save(draft)
         os.replace(draft, self._folder / name)
 

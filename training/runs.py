@@ -8,7 +8,7 @@ import json
 import platform
 import subprocess
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -31,8 +31,10 @@ from training.dataset import open_dataset
 from training.decisions import BALANCED_POINT, calibration
 from training.devices import forward, uses_tensorflow
 from training.errors import TrainingError
+from training.feed import Teacher
 from training.fields import Recipe
-from training.fit import HELD_OUT, KEPT, RUN, Teacher, kept_epoch, train
+from training.fit import HELD_OUT, KEPT, RUN, kept_epoch, train
+from training.imitation import TAUGHT
 from training.matching import overlap_weights
 from training.recipes import TEACHER
 from training.segment import load_segmenter
@@ -72,7 +74,7 @@ class Study:
         self._segmenter = hashlib.sha256((segmenter / SEGMENTER).read_bytes()).hexdigest() if segmenter else None
         self._teacher = teacher
         self._weights = weights
-        self._taught: dict[bytes, np.ndarray] = {}
+        self._taught: dict[int, dict[bytes, Sequence[np.ndarray]]] = {}
         self.training = load_views(source, self.dataset.split("train"), self._finder)
         self.held_out = load_views(source, self.dataset.held_out(), self._finder)
 
@@ -106,9 +108,10 @@ class Study:
                 f"The recipe {recipe_name} needs the lungs; no segmenter was given. Name it by --lungs."
             )
         commit = _commit()
-        training, validation = training_images(self.training, recipe), held_out_images(self.held_out, recipe)
         keras.backend.clear_session()
         teacher = self._load_teacher(recipe) if recipe.distillation else None
+        training = training_images(self.training, recipe, teacher.size if teacher else None)
+        validation = held_out_images(self.held_out, recipe)
         folds = self._cross_validate(network, recipe, folder, console)
         history = train(network, recipe, training, validation, folder, console, teacher, self._weights)
         answers = self._ask(keras.saving.load_model(folder / KEPT, compile=False), recipe)
@@ -162,6 +165,7 @@ class Study:
             record = json.loads((self._teacher / RUN).read_text(encoding="utf-8"))
             taught, fingerprint = record["recipe"], record["data"]["fingerprint"]
             model = keras.saving.load_model(self._teacher / KEPT, compile=False)
+            imitated = model.get_layer(TAUGHT).output
         except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
             raise TrainingError(
                 f"A recipe that distils needs the run of a teacher ({error}). Train one by `python -m training train "
@@ -171,14 +175,29 @@ class Study:
             raise TrainingError(
                 f"A teacher must be trained on the data of its pupil; {self._teacher} was not. Train it again."
             )
-        for name in ("input_size", "framing", "scaling"):
+        if taught["input_size"] < recipe.input_size:
+            raise TrainingError(
+                f"A teacher must see at least as many pixels as its pupil; it sees {taught['input_size']} a side, its "
+                f"pupil {recipe.input_size}. Train it with a larger input_size."
+            )
+        for name in ("framing", "scaling"):
             if taught[name] != getattr(recipe, name):
                 raise TrainingError(
                     f"A teacher must see what its pupil sees; its {name} is {taught[name]}, that of the recipe "
                     f"{getattr(recipe, name)}. Train it with the same."
                 )
         digest = hashlib.sha256((self._teacher / KEPT).read_bytes()).hexdigest()
-        return Teacher(remembered(forward(model), self._taught), digest)
+        ask = forward(keras.Model(model.inputs, [model.output, imitated]))
+
+        def answer(inputs: np.ndarray) -> list[np.ndarray]:
+            # Halved, because all that is shown to pupils of one seed is kept.
+            probabilities, maps = ask(inputs)
+            return [probabilities, maps.astype(np.float16)]
+
+        # No other seed is shown the same.
+        self._taught = {recipe.seed: self._taught.get(recipe.seed, {})}
+        known = remembered(answer, self._taught[recipe.seed])
+        return Teacher(known, taught["input_size"], imitated.shape[1:], digest)
 
     @lru_cache(maxsize=1)  # noqa: B019 - a study lives as long as its process
     def _shown(self, framing: str, size: int) -> dict[str, np.ndarray]:
@@ -195,11 +214,11 @@ class Study:
 
 
 def remembered(
-    answer: Callable[[np.ndarray], np.ndarray], known: dict[bytes, np.ndarray]
-) -> Callable[[np.ndarray], np.ndarray]:
+    answer: Callable[[np.ndarray], Sequence[np.ndarray]], known: dict[bytes, Sequence[np.ndarray]]
+) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
     """A function that answers inputs that it knows from memory: pupils of one seed are shown the same views."""
 
-    def recall(inputs: np.ndarray) -> np.ndarray:
+    def recall(inputs: np.ndarray) -> Sequence[np.ndarray]:
         key = hashlib.blake2b(inputs.tobytes(), digest_size=16).digest()
         if key not in known:
             known[key] = answer(inputs)

@@ -126,9 +126,9 @@ def _uses_masks(recipe: Recipe) -> bool:
     return max(recipe.augmentation.blind, recipe.augmentation.strip) > 0
 
 
-def training_images(views: Views, recipe: Recipe) -> Images:
-    """Images to train on."""
-    pixels = views.with_surroundings(recipe.framing, recipe.input_size, _uses_masks(recipe))
+def training_images(views: Views, recipe: Recipe, size: int | None = None) -> Images:
+    """Images to train on, what a network sees of them so many pixels wide; by default as many as it takes."""
+    pixels = views.with_surroundings(recipe.framing, size or recipe.input_size, _uses_masks(recipe))
     return Images(pixels, views.labels, overlap_weights(views.images, views.images) if recipe.matching else None)
 
 

@@ -32,11 +32,10 @@ load_tensorflow()
 import keras  # noqa: E402
 
 from training.display import Display  # noqa: E402
+from training.feed import Teacher, batches  # noqa: E402
 from training.fit import (  # noqa: E402
     KEPT,
     LAST,
-    Teacher,
-    batches,
     compiled_twin,
     has_ended,
     kept_epoch,
@@ -672,11 +671,12 @@ def test_teacher_is_asked_about_the_very_batch_and_mixed_into_its_labels(data):
     recipe = dataclasses.replace(TINY, distillation=0.25, augmentation=Augmentation(flip=True, shift=0.1))
     asked = []
 
-    def teacher(inputs: np.ndarray) -> np.ndarray:
+    def answer(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         asked.append(inputs)
-        return inputs.mean(axis=(1, 2))
+        return inputs.mean(axis=(1, 2)), np.zeros((len(inputs), 1, 1, 1), np.float16)
 
-    taught, alone = batches(balanced, recipe, 0, Teacher(teacher, "0" * 64)), batches(balanced, recipe, 0)
+    teacher = Teacher(answer, TINY.input_size, (1, 1, 1), "0" * 64)
+    taught, alone = batches(balanced, recipe, 0, teacher), batches(balanced, recipe, 0)
     for (inputs, labels), (same, plain) in (next(zip(taught, alone, strict=True)) for _ in range(3)):
         np.testing.assert_array_equal(inputs, same)
         np.testing.assert_array_equal(asked[-1], inputs)
