@@ -45,6 +45,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "balance": (f"one of {', '.join(STRATEGIES)}", lambda value: value in tuple(STRATEGIES)),
     "balance_seed": (f"a whole number from 0 to {_LARGEST_SEED}", _seed),
     "matching": ("a number of at least 0 and at most 1", lambda value: _number(value) and 0 <= value <= 1),
+    "patients": ("a number above 0 and at most 1", lambda value: _number(value) and 0 < value <= 1),
     "augmentation": ("an Augmentation", lambda value: isinstance(value, Augmentation)),
     "optimizer": (f"one of {', '.join(OPTIMIZERS)}", lambda value: value in OPTIMIZERS),
     "learning_rate": ("a number above 0", lambda value: _number(value) and value > 0),
@@ -89,6 +90,9 @@ class Recipe:
     matching : float
         Share of the training images that is drawn by `training.matching.overlap_weights`, so that the size of the
         original tells nothing of the class, 0 to 1; above 0 only with the balance "batches".
+    patients : float
+        Share of the training patients of each class whose images are trained on, drawn by the seed, above 0 and at most
+        1: what more of them would bring is told by what fewer cost.
     augmentation : Augmentation
         Random transforms of the training images.
     optimizer : str
@@ -146,6 +150,7 @@ class Recipe:
     balance: str = "none"
     balance_seed: int = 42
     matching: float = 0.0
+    patients: float = 1.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     optimizer: str = "rmsprop"
     learning_rate: float = 1e-3

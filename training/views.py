@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -126,8 +127,21 @@ def _uses_masks(recipe: Recipe) -> bool:
     return max(recipe.augmentation.blind, recipe.augmentation.strip) > 0
 
 
+def _of_some_patients(views: Views, recipe: Recipe) -> Views:
+    if recipe.patients == 1:
+        return views
+    generator = np.random.default_rng(recipe.seed)
+    everyone = np.array([image.patient for image in views.images])
+    kept: list[str] = []
+    for label in np.unique(views.labels):
+        patients = np.unique(everyone[views.labels == label])
+        kept += generator.permutation(patients)[: math.ceil(recipe.patients * len(patients))].tolist()
+    return views.chosen(np.flatnonzero(np.isin(everyone, kept)))
+
+
 def training_images(views: Views, recipe: Recipe, size: int | None = None) -> Images:
     """Images to train on, what a network sees of them so many pixels wide; by default as many as it takes."""
+    views = _of_some_patients(views, recipe)
     pixels = views.with_surroundings(recipe.framing, size or recipe.input_size, _uses_masks(recipe))
     return Images(pixels, views.labels, overlap_weights(views.images, views.images) if recipe.matching else None)
 

@@ -213,3 +213,28 @@ def test_recipe_gets_what_it_needs(views, recipe, lungs, masks):
     np.testing.assert_array_equal(held_out.pixels, views.shown(recipe.framing, recipe.input_size))
     np.testing.assert_array_equal(training.labels, views.labels)
     np.testing.assert_array_equal(held_out.labels, views.labels)
+
+
+def test_share_of_the_patients_is_of_each_class_whole_and_nested(views):
+    """What is trained on with fewer patients is trained on with more; another seed draws others."""
+
+    def rows(share: float, seed: int = 0) -> set[int]:
+        recipe = Recipe(framing="whole", input_size=48, patients=share, seed=seed)
+        everything = training_images(views, Recipe(framing="whole", input_size=48)).pixels
+        numbers = {image.tobytes(): number for number, image in enumerate(everything)}
+        assert len(numbers) == len(views), "images can be told apart"
+        images = training_images(views, recipe)
+        found = [numbers[image.tobytes()] for image in images.pixels]
+        np.testing.assert_array_equal(images.labels, views.labels[found])
+        return set(found)
+
+    patients = np.array([image.patient for image in views.images])
+    chosen = {share: rows(share) for share in (0.25, 0.5, 1.0)}
+    assert chosen[0.25] < chosen[0.5] < chosen[1.0]
+    assert chosen[1.0] == set(range(len(views)))
+    for share, kept in chosen.items():
+        assert set(np.flatnonzero(np.isin(patients, patients[sorted(kept)]))) == kept, "no patient in part"
+        for label in (0, 1):
+            everyone = set(patients[views.labels == label])
+            assert len(everyone & set(patients[sorted(kept)])) == int(np.ceil(share * len(everyone)))
+    assert any(rows(0.5, seed) != chosen[0.5] for seed in (1, 2, 3))
