@@ -17,8 +17,7 @@ _ODDS = 0.5
 """Chance with which each of the photometric transforms is applied to an image."""
 _FILM, _ASIDE = (0.86, 1.2), 0.06
 """Smallest and largest width and height of a turned film, and by how much it may lie aside, as shares of the side."""
-_SEAM = 0.01
-"""Width of the soft edge where two images meet, as a share of the side."""
+
 
 _Rule = tuple[str, Callable[[float], bool]]
 _POSITIVE: _Rule = ("a number of at least 0", lambda value: value >= 0)
@@ -29,7 +28,7 @@ _RULES: dict[str, _Rule] = {
     "flip": ("True or False", lambda _: True),
     **dict.fromkeys(("aspect", "gamma", "contrast", "brighten"), _FACTOR),
     "jpeg": ("a whole number from 1 to 100", lambda value: isinstance(value, int) and 1 <= value <= 100),
-    **dict.fromkeys(("strip", "swap", "mix", "blind"), _SHARE),
+    **dict.fromkeys(("strip", "blind"), _SHARE),
 }
 
 
@@ -67,13 +66,6 @@ class Augmentation:
         Lowest quality of a JPEG compression, 1 to 100.
     strip : float
         Share of the images of which everything but the lungs becomes one gray; needs lung masks.
-    swap : float
-        Share of the images of which everything but the lungs is taken from another image, at their own brightness and
-        contrast, so that what surrounds the lungs tells nothing (Xiao et al., ICLR 2021, of objects and backgrounds);
-        needs lung masks.
-    mix : float
-        Share of the images of which as much as is drawn, from nothing to all, is another image (mixup, Zhang et al.,
-        ICLR 2018), for a teacher to answer; needs lung masks.
     film : float
         Largest angle to either side, in degrees, by which the edges of the film lie turned about the frame of every
         second image: beyond them all is black, or of another gray, as where a radiograph was turned and filled up.
@@ -101,8 +93,6 @@ class Augmentation:
     jpeg: int = 100
     film: float = 0.0
     strip: float = 0.0
-    swap: float = 0.0
-    mix: float = 0.0
     blind: float = 0.0
 
     def __post_init__(self) -> None:
@@ -146,15 +136,13 @@ class Augmentation:
             Which images have lost their lungs.
         """
         size = size or images.shape[1]
-        moved = np.empty((len(images), size, size, *images.shape[3:]), np.uint8)
-        for index, image in enumerate(images):
-            moved[index] = self._move(image, size, generator)
-        result = moved.copy()
+        result = np.empty((len(images), size, size, *images.shape[3:]), np.uint8)
         blind = np.zeros(len(images), bool)
-        for index in range(len(images)):
+        for index, image in enumerate(images):
+            result[index] = self._move(image, size, generator)
             if images.ndim == 4:
                 gray, mask = result[index, ..., 0], result[index, ..., 1]
-                blind[index] = self._hide(gray, mask, moved[generator.integers(len(images)), ..., 0], generator)
+                blind[index] = self._hide(gray, mask, generator)
             else:
                 gray = result[index]
             self._turn_film(gray, generator)
@@ -191,7 +179,7 @@ class Augmentation:
         middle = np.full(2, (side - 1) / 2)
         return np.column_stack([linear, middle - linear @ np.full(2, (size - 1) / 2) + shift])
 
-    def _hide(self, gray: np.ndarray, mask: np.ndarray, other: np.ndarray, generator: np.random.Generator) -> bool:
+    def _hide(self, gray: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> bool:
         """Remove the lungs, or all but the lungs, from some images; tell whether the lungs are gone."""
         draw = generator.random()
         inside = mask >= 128
@@ -209,11 +197,6 @@ class Augmentation:
             return True
         if draw < self.blind + self.strip:
             gray[~inside] = generator.integers(256)
-        elif draw < self.blind + self.strip + self.swap:
-            gray[...] = surrounded(gray, other, ~near(inside, generator.uniform(0, 2 * DILATION)))
-        elif draw < self.blind + self.strip + self.swap + self.mix:
-            weight = generator.random()
-            gray[...] = cv2.addWeighted(gray, weight, other, 1 - weight, 0)
         return False
 
     def _turn_film(self, gray: np.ndarray, generator: np.random.Generator) -> None:
@@ -272,27 +255,6 @@ def beyond_film(side: int, extent: np.ndarray, aside: np.ndarray, angle: float) 
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     across, down = cos * x + sin * y[:, np.newaxis], cos * y[:, np.newaxis] - sin * x
     return (np.abs(across) > half[0]) | (np.abs(down) > half[1])
-
-
-def surrounded(gray: np.ndarray, other: np.ndarray, around: np.ndarray) -> np.ndarray:
-    """An image whose surroundings are those of another, with the mean and the standard deviation of its own.
-
-    Parameters
-    ----------
-    gray, other : numpy.ndarray of uint8, shape (side, side)
-    around : numpy.ndarray of bool, shape (side, side)
-        What is to be taken from the other; its edge is softened.
-
-    Returns
-    -------
-    numpy.ndarray of uint8, shape (side, side)
-    """
-    if not around.any():
-        return gray
-    own, theirs = gray[around].astype(np.float32), other[around].astype(np.float32)
-    fitted = (other - theirs.mean()) * (own.std() / max(float(theirs.std()), 1.0)) + own.mean()
-    share = cv2.GaussianBlur(around.astype(np.float32), (0, 0), _SEAM * gray.shape[0])
-    return np.clip(np.rint(gray + share * (fitted - gray)), 0, 255).astype(np.uint8)
 
 
 def compress(gray: np.ndarray, quality: int) -> np.ndarray:
