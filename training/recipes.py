@@ -81,7 +81,6 @@ class Teaching(Robust):
     matching: float = 0.5
     learning_rate: float = 5e-4
     epochs: int = 5
-    input_size: int = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +98,6 @@ class Distilled(Robust):
     dropout: float = 0.0
     precision: str = "mixed_bfloat16"
     distillation: float = 0.9
-    imitation: float = 1.0
 
 
 def _shaken() -> Augmentation:

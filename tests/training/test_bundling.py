@@ -375,6 +375,14 @@ def test_damaged_record_is_refused(copy, manifest, segmenter, tmp_path, content)
     refused("seed-1 is not. Train it again", copy, manifest, segmenter, tmp_path / "models")
 
 
+def test_run_of_a_release_with_other_stresses_is_refused(copy, manifest, segmenter, tmp_path):
+    path = copy / "cnn" / "seed-1" / HELD_OUT
+    with np.load(path) as saved:
+        answers = {title: saved[title] for title in saved.files if title != "mirrored"}
+    np.savez_compressed(path, **answers)
+    refused("of this release left it; .*seed-1 is not. Train it again", copy, manifest, segmenter, tmp_path / "models")
+
+
 def test_runs_on_other_data_are_refused(runs, images, segmenter, tmp_path):
     dataset = build_dataset(open_source(images), seed=1)
     dataset.save(tmp_path / "dataset.json")
