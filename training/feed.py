@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -13,6 +13,9 @@ from pneumo.framing import scale_gray
 from training.balance import Balanced
 from training.devices import shared_equally
 from training.fields import Recipe
+
+Answer: TypeAlias = tuple[np.ndarray, np.ndarray | None]
+"""A teacher's probabilities and feature map: see `Teacher`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class Teacher:
     ----------
     answer : callable
         Takes a network's inputs, shape (n, size, size, 1), and returns probabilities of pneumonia, shape (n, 1), and
-        the feature map that a pupil may imitate, shape (n, *shape).
+        the feature map that a pupil is to imitate, shape (n, *shape), or None if none is.
     size : int
         Side of these inputs in pixels, at least that of its pupil's.
     shape : tuple of int
@@ -32,7 +35,7 @@ class Teacher:
         Of its weights' file, hexadecimal.
     """
 
-    answer: Callable[[np.ndarray], Sequence[np.ndarray]]
+    answer: Callable[[np.ndarray], Answer]
     size: int
     shape: tuple[int, ...]
     sha256: str
@@ -71,7 +74,7 @@ def batches(
                 # as it was exposed: that the exposure must not matter is for the pupil to learn.
                 answers, maps = teacher.answer(scale_gray(gray, recipe.scaling, channels))
                 taught = recipe.distillation * (answers - labels)
-                if recipe.imitation:
+                if recipe.imitation and maps is not None:
                     # Of what has no lungs there is nothing to be learnt.
                     maps = np.where(blind[:, np.newaxis, np.newaxis, np.newaxis], 0, maps)
                     inputs = inputs, maps.astype(np.float32)

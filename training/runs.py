@@ -8,7 +8,7 @@ import json
 import platform
 import subprocess
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from pneumo.bundle import SEGMENTER
 from pneumo.classifier import calibrate
 from pneumo.framing import scale_gray
 from pneumo.lungs import Segmenter
+from pneumo.zoo import architecture
 from training.balance import class_weights
 from training.batteries import SHORTCUTS, STRESSES, shortcut, stressed
 from training.dataset import HELD_OUT as HELD_OUT_SPLITS
@@ -31,7 +32,7 @@ from training.dataset import open_dataset
 from training.decisions import BALANCED_POINT, calibration
 from training.devices import forward, uses_tensorflow
 from training.errors import TrainingError
-from training.feed import Teacher
+from training.feed import Answer, Teacher
 from training.fields import Recipe
 from training.fit import HELD_OUT, KEPT, RUN, kept_epoch, train
 from training.imitation import TAUGHT
@@ -74,7 +75,7 @@ class Study:
         self._segmenter = hashlib.sha256((segmenter / SEGMENTER).read_bytes()).hexdigest() if segmenter else None
         self._teacher = teacher
         self._weights = weights
-        self._taught: dict[int, dict[bytes, Sequence[np.ndarray]]] = {}
+        self._taught: dict[int, dict[bytes, Answer]] = {}
         self.training = load_views(source, self.dataset.split("train"), self._finder)
         self.held_out = load_views(source, self.dataset.held_out(), self._finder)
 
@@ -165,7 +166,8 @@ class Study:
             record = json.loads((self._teacher / RUN).read_text(encoding="utf-8"))
             taught, fingerprint = record["recipe"], record["data"]["fingerprint"]
             model = keras.saving.load_model(self._teacher / KEPT, compile=False)
-            imitated = model.get_layer(TAUGHT).output
+            name = record["network"]
+            imitated = model.get_layer(TAUGHT if name == TEACHER else architecture(name).last_map).output
         except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
             raise TrainingError(
                 f"A recipe that distils needs the run of a teacher ({error}). Train one by `python -m training train "
@@ -177,8 +179,8 @@ class Study:
             )
         if taught["input_size"] < recipe.input_size:
             raise TrainingError(
-                f"A teacher must see at least as many pixels as its pupil; it sees {taught['input_size']} a side, its "
-                f"pupil {recipe.input_size}. Train it with a larger input_size."
+                "A teacher must see what its pupil sees, in at least as many pixels; it sees "
+                f"{taught['input_size']} a side, its pupil {recipe.input_size}. Train it with a larger input_size."
             )
         for name in ("framing", "scaling"):
             if taught[name] != getattr(recipe, name):
@@ -187,12 +189,14 @@ class Study:
                     f"{getattr(recipe, name)}. Train it with the same."
                 )
         digest = hashlib.sha256((self._teacher / KEPT).read_bytes()).hexdigest()
-        ask = forward(keras.Model(model.inputs, [model.output, imitated]))
+        ask = forward(keras.Model(model.inputs, [model.output, imitated]) if recipe.imitation else model)
 
-        def answer(inputs: np.ndarray) -> list[np.ndarray]:
-            # Halved, because all that is shown to pupils of one seed is kept.
+        def answer(inputs: np.ndarray) -> Answer:
+            if not recipe.imitation:
+                return ask(inputs), None
             probabilities, maps = ask(inputs)
-            return [probabilities, maps.astype(np.float16)]
+            # Halved, because all that is shown to pupils of one seed is kept.
+            return probabilities, maps.astype(np.float16)
 
         # No other seed is shown the same.
         self._taught = {recipe.seed: self._taught.get(recipe.seed, {})}
@@ -213,12 +217,10 @@ class Study:
         return answers
 
 
-def remembered(
-    answer: Callable[[np.ndarray], Sequence[np.ndarray]], known: dict[bytes, Sequence[np.ndarray]]
-) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
+def remembered(answer: Callable[[np.ndarray], Answer], known: dict[bytes, Answer]) -> Callable[[np.ndarray], Answer]:
     """A function that answers inputs that it knows from memory: pupils of one seed are shown the same views."""
 
-    def recall(inputs: np.ndarray) -> Sequence[np.ndarray]:
+    def recall(inputs: np.ndarray) -> Answer:
         key = hashlib.blake2b(inputs.tobytes(), digest_size=16).digest()
         if key not in known:
             known[key] = answer(inputs)

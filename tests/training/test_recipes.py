@@ -112,6 +112,10 @@ GOOD = [
     *(("precision", name) for name in PRECISIONS),
     ("distillation", 0),
     ("distillation", 1),
+    ("imitation", 0),
+    ("imitation", 2.5),
+    ("patients", 0.01),
+    ("patients", 1),
     ("matching", 0),
     ("matching", 1),
     ("batch_size", 1),
@@ -140,6 +144,8 @@ BAD = [
     *(("dropout", value) for value in (-0.1, 1.1, "0", None, True, float("nan"))),
     *(("precision", value) for value in ("foo", "", "float16", None, 32, ["float32"])),
     *(("distillation", value) for value in (-0.1, 1.1, "0.5", None, True, float("nan"))),
+    *(("imitation", value) for value in (-0.1, "1", None, True, float("nan"), float("inf"))),
+    *(("patients", value) for value in (0, -0.1, 1.1, "0.5", None, True, float("nan"))),
     *(("matching", value) for value in (-0.1, 1.1, "0.5", None, True, float("nan"))),
     *(("balance", value) for value in ("foo", "", "SMOTE", None, 0, ["smote"], {})),
     *(("balance_seed", value) for value in (-1, 2**32, 0.0, "0", None, True)),
@@ -167,7 +173,8 @@ def test_tables_name_every_field():
 @pytest.mark.parametrize("name", ["reference", DEFAULT, "cnn_64_augmented"])
 def test_good_values(name, field, value):
     # One of them needs the other.
-    more = {"balance": {"matching": 0}, "matching": {"balance": "batches"}}.get(field, {})
+    needed = {"balance": {"matching": 0}, "matching": {"balance": "batches"}, "imitation": {"distillation": 0.5}}
+    more = needed.get(field, {})
     assert getattr(recipe(name, **{field: value}, **more), field) == value
 
 
@@ -177,6 +184,11 @@ def test_bad_values(field, value):
         recipe("reference", **{field: value})
     assert repr(value) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_imitation_without_a_teacher_is_refused():
+    with pytest.raises(RecipeError, match=r"imitation of a recipe must be 0 unless it has a distillation; .*Set dist"):
+        recipe("robust", imitation=1.0)
 
 
 @pytest.mark.parametrize("name", ["", "Reference", "best"])
