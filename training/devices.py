@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from pneumo.probe import compile_outputs
+from pneumo.probe import compile_folded, compile_outputs
 from training.errors import TrainingError
 
 
@@ -104,14 +104,31 @@ def compiled(function: Callable) -> Callable:
     return lambda *values: graph(*(tf.constant(value, tf.float32) for value in values))
 
 
-def forward(model: keras.Model) -> Callable[[np.ndarray], Any]:
-    """From inputs, shape (n, size, size, channels), to a network's output, or a list of its outputs, compiled once."""
+def forward(model: keras.Model, folded: bool = False) -> Callable[[np.ndarray], Any]:
+    """From inputs, shape (n, size, size, channels), to a network's output, or a list of its outputs, compiled once.
+
+    On TensorFlow it can be `pneumo.probe.compile_folded`.
+    """
     if not uses_tensorflow():
         return model.predict_on_batch
     import tensorflow as tf
 
-    graph = compile_outputs(model)
+    graph = (compile_folded if folded else compile_outputs)(model)
     return lambda inputs: tf.nest.map_structure(np.asarray, graph(inputs))
+
+
+def slope(function: Callable, values: Any) -> Any:
+    """The gradient of the sum of a function's results at tensors; a loss may depend on it."""
+    if not uses_tensorflow():
+        import jax
+
+        return jax.grad(lambda given: function(given).sum())(values)
+    import tensorflow as tf
+
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(values)
+        found = function(values)
+    return tape.gradient(found, values)
 
 
 def settle(model: keras.Model) -> None:

@@ -13,6 +13,7 @@ from pneumo.framing import scale_gray
 from training.balance import Balanced
 from training.devices import shared_equally
 from training.fields import Recipe
+from training.reasons import side
 
 Answer: TypeAlias = tuple[np.ndarray, np.ndarray | None]
 """A teacher's probabilities and feature map: see `Teacher`."""
@@ -51,7 +52,8 @@ def batches(
 ) -> Iterator[tuple[Any, ...]]:
     """Endless augmented batches, epoch after epoch: inputs, targets and, with class weights, weights.
 
-    With a teacher, images are at the scale that it sees; where it is imitated, inputs are a pair with its maps.
+    With a teacher, images are at the scale that it sees. Where it is imitated, its maps come with the inputs; where
+    reasons count, so does where the lungs are, at the places of `training.reasons.side`.
 
     An epoch's order and transforms depend on the recipe's seed and the epoch's number alone, so that a
     training that resumes sees what it would have seen.
@@ -67,7 +69,7 @@ def batches(
             pixels, blind = recipe.augmentation.place(images.images[chosen], generator, size)
             gray = pixels[..., 0] if pixels.ndim == 4 else pixels
             seen = recipe.augmentation.expose(smaller(gray, recipe.input_size), generator)
-            inputs: Any = scale_gray(seen, recipe.scaling, channels)
+            inputs = [scale_gray(seen, recipe.scaling, channels)]
             taught: float | np.ndarray = 0.0
             if teacher:
                 # The teacher is shown its pupil's very view (Beyer et al., CVPR 2022), but as sharp as it can use, and
@@ -77,9 +79,14 @@ def batches(
                 if recipe.imitation and maps is not None:
                     # Of what has no lungs there is nothing to be learnt.
                     maps = np.where(blind[:, np.newaxis, np.newaxis, np.newaxis], 0, maps)
-                    inputs = inputs, maps.astype(np.float32)
+                    inputs.append(maps.astype(np.float32))
+            if recipe.reasons:
+                # Nor is there evidence to be placed where there is nothing to be found.
+                ill = (labels[:, 0] == 1) & ~blind
+                inside = smaller(pixels[..., 1], side(recipe.input_size)).astype(np.float32) / 255
+                inputs.append(np.where(ill[:, np.newaxis, np.newaxis], inside, 0))
             targets = np.where(blind[:, np.newaxis], 0.5, labels + taught).astype(np.float32)
-            batch: tuple[Any, ...] = (inputs, targets)
+            batch: tuple[Any, ...] = (tuple(inputs) if inputs[1:] else inputs[0], targets)
             if images.class_weights is not None:
                 weights = images.class_weights
                 batch += (np.array([weights[int(label)] for label in labels[:, 0]], np.float32),)

@@ -58,6 +58,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "precision": (f"one of {', '.join(PRECISIONS)}", lambda value: value in PRECISIONS),
     "distillation": ("a number of at least 0 and at most 1", lambda value: _number(value) and 0 <= value <= 1),
     "imitation": ("a number of at least 0", lambda value: _number(value) and value >= 0),
+    "reasons": ("a number of at least 0", lambda value: _number(value) and value >= 0),
     "plateau_patience": ("a whole number of at least 1", _whole),
     "plateau_factor": ("a number above 0 and below 1", lambda value: _number(value) and 0 < value < 1),
     "plateau_floor": ("a number of at least 0", lambda value: _number(value) and value >= 0),
@@ -121,6 +122,9 @@ class Recipe:
     imitation : float
         Weight in the loss of the distance of the last feature map from the teacher's, at least 0 (see
         `training.imitation`); above 0 only with `distillation`.
+    reasons : float
+        Weight in the loss of the share of the evidence for pneumonia that lies outside the lungs, at least 0 (see
+        `training.reasons`); above 0 only for networks of five blocks.
     plateau_patience : int
         Epochs without a better validation accuracy after which the rate is lowered.
     plateau_factor : float
@@ -163,6 +167,7 @@ class Recipe:
     precision: str = "float32"
     distillation: float = 0.0
     imitation: float = 0.0
+    reasons: float = 0.0
     plateau_patience: int = 2
     plateau_factor: float = 0.3
     plateau_floor: float = 1e-6

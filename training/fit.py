@@ -8,14 +8,13 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 from rich.console import Console
 
 from pneumo.framing import scale_gray
-from pneumo.zoo import architecture, build
+from pneumo.zoo import ARCHITECTURES, architecture, build
 from training.balance import Images, balance, matched
 from training.devices import (
     be_deterministic,
@@ -34,6 +33,7 @@ from training.fields import Recipe
 from training.fused import fused
 from training.imitation import imitating
 from training.pretrained import load_pretrained
+from training.reasons import reasoning
 
 KEPT = "best.keras"
 """The network that the recipe keeps: the averaged weights after the last epoch, or, where the recipe averages none,
@@ -159,9 +159,9 @@ def _train(
     # Keras's data adapters ask for one batch in advance, which an endless stream keeps in step.
     shown = stream(lambda: batches(balanced, recipe, first_epoch, teacher, channels, shares))
     held_out = shared_equally(np.arange(len(validation.labels)), shares)
-    seen: Any = scale_gray(validation.pixels[held_out], recipe.scaling, channels)
-    if teacher and recipe.imitation:
-        seen = seen, np.zeros((len(held_out), *teacher.shape), np.float32)
+    # Of what else a model takes, zeros say that it is not known.
+    extras = [np.zeros((len(held_out), *item.shape[1:]), np.float32) for item in model.inputs[1:]]
+    pixels = scale_gray(validation.pixels[held_out], recipe.scaling, channels)
     display = Display(steps, recipe.epochs, first_epoch, console)
     try:
         model.fit(
@@ -169,7 +169,10 @@ def _train(
             steps_per_epoch=steps,
             initial_epoch=first_epoch,
             epochs=recipe.epochs,
-            validation_data=(seen, validation.labels[held_out].astype(np.float32)[:, np.newaxis]),
+            validation_data=(
+                (pixels, *extras) if extras else pixels,
+                validation.labels[held_out].astype(np.float32)[:, np.newaxis],
+            ),
             validation_batch_size=recipe.batch_size,
             callbacks=[callback for callback in (plateau, average, checkpoint, display) if callback],
             shuffle=False,
@@ -184,11 +187,23 @@ def _train(
 def compiled_twin(plain: keras.Model, recipe: Recipe, steps: int, teacher: Teacher | None = None) -> keras.Model:
     """A copy of a network as it is trained: fast normalisation, and a recipe's optimizer for so many steps an epoch.
 
-    With a teacher to imitate it takes that one's map too, and has more weights, after those of the network.
+    With a teacher to imitate it takes that one's map too, and has more weights, after those of the network. With
+    reasons it then takes where the lungs are.
+
+    Raises
+    ------
+    TrainingError
+        If a recipe with reasons is for a network that has not five blocks.
     """
-    model = fused(plain, recipe.precision, recipe.dropout)
+    network = model = fused(plain, recipe.precision, recipe.dropout)
     if teacher and recipe.imitation:
         model = imitating(model, architecture(plain.name).last_map, teacher.shape, recipe.imitation)
+    if recipe.reasons:
+        if plain.name not in ARCHITECTURES:
+            raise TrainingError(
+                f"A recipe with reasons is for {', '.join(ARCHITECTURES)}; received {plain.name}. Set reasons=0."
+            )
+        model = reasoning(model, network, recipe.reasons)
     model.compile(
         optimizer=_optimizer(recipe, steps),
         loss="binary_crossentropy",

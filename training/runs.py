@@ -189,7 +189,8 @@ class Study:
                     f"{getattr(recipe, name)}. Train it with the same."
                 )
         digest = hashlib.sha256((self._teacher / KEPT).read_bytes()).hexdigest()
-        ask = forward(keras.Model(model.inputs, [model.output, imitated]) if recipe.imitation else model)
+        asked = keras.Model(model.inputs, [model.output, imitated]) if recipe.imitation else model
+        ask = forward(asked, folded=True)
 
         def answer(inputs: np.ndarray) -> Answer:
             if not recipe.imitation:

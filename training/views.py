@@ -124,7 +124,7 @@ def uses_lungs(recipe: Recipe) -> bool:
 
 
 def _uses_masks(recipe: Recipe) -> bool:
-    return max(recipe.augmentation.blind, recipe.augmentation.strip) > 0
+    return max(recipe.augmentation.blind, recipe.augmentation.strip, recipe.reasons) > 0
 
 
 def _of_some_patients(views: Views, recipe: Recipe) -> Views:
