@@ -47,6 +47,7 @@ audit: develop
 
 models: prepared
 	.venv/bin/python -m training train --recipe teaching --system efficientnet_lite0
+	.venv/bin/python -m training train --recipe distilled --seeds 0 1 2
 	.venv/bin/python -m training train --seeds 0 1 2
 	.venv/bin/python -m training bundle
 	.venv/bin/python -m training gate $(if $(wildcard $(ORIGINALS)),--originals "$(ORIGINALS)")

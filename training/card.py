@@ -53,6 +53,10 @@ _TEACHER = (
     " Of each label {share} is what a larger network said, EfficientNet-Lite0 pretrained on ImageNet and fine-tuned on "
     "the same training images."
 )
+_REASONS = (
+    " after those of the recipe `{after}`; in them evidence for pneumonia that lies outside the lungs adds to the loss,"
+    " with the weight {weight}"
+)
 _MATCHED = (
     " Of each class {share} is drawn so that the size of the original, which is that of the child, tells nothing of "
     "the class."
@@ -240,6 +244,7 @@ def _fields(manifest: dict[str, Any], folder: Path, repository: str, figures: st
         "epochs": str(recipe["epochs"]),
         "optimizer": recipe["optimizer"],
         "teacher": _TEACHER.format(share=percent(recipe["distillation"], 0)) if recipe.get("distillation") else "",
+        "reasons": _REASONS.format(weight=recipe["reasons"], after=recipe["after"]) if recipe.get("reasons") else "",
         "test_images": f"{sum(confusion(first).values()):,}",
         "train_images": f"{sum(counts['train'].values()):,}",
         "validation_images": f"{sum(counts['validation'].values()):,}",

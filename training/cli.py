@@ -97,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
         "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="replace fields of the recipe"
     )
     train.add_argument("--teacher", type=Path, default=TEACHING, help=f"the teacher's run (default {TEACHING})")
+    train.add_argument(
+        "--before", type=Path, help="runs that a recipe goes on from which comes after another (default runs/OTHER)"
+    )
     train.add_argument("--out", type=Path, help="folder of the runs (default runs/RECIPE, or runs/systems)")
     train.set_defaults(run=_train)
 
@@ -242,7 +245,8 @@ def _train(options: argparse.Namespace) -> None:
     from training.views import uses_lungs
 
     lungs = any(uses_lungs(seeds[0]) for seeds in recipes.values())
-    study = Study(options.data, options.lungs if lungs else None, options.teacher, options.weights)
+    before = options.before or next((RUNS / seeds[0].after for seeds in recipes.values() if seeds[0].after), None)
+    study = Study(options.data, options.lungs if lungs else None, options.teacher, options.weights, before)
     for number in range(len(options.seeds)):
         for system, name in names.items():
             seeded = recipes[system][number]

@@ -60,7 +60,8 @@ def batches(
     """
     epoch = first_epoch
     while True:
-        generator = np.random.default_rng((recipe.seed, epoch))
+        # What it shows after another recipe, that one has not shown.
+        generator = np.random.default_rng((recipe.seed, epoch, *recipe.after.encode()))
         order = shared_equally(images.order(generator), shares)
         for start in range(0, len(order), recipe.batch_size):
             chosen = order[start : start + recipe.batch_size]

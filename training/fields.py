@@ -59,6 +59,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "distillation": ("a number of at least 0 and at most 1", lambda value: _number(value) and 0 <= value <= 1),
     "imitation": ("a number of at least 0", lambda value: _number(value) and value >= 0),
     "reasons": ("a number of at least 0", lambda value: _number(value) and value >= 0),
+    "after": ("the name of a recipe, or an empty string", lambda value: isinstance(value, str)),
     "plateau_patience": ("a whole number of at least 1", _whole),
     "plateau_factor": ("a number above 0 and below 1", lambda value: _number(value) and 0 < value < 1),
     "plateau_floor": ("a number of at least 0", lambda value: _number(value) and value >= 0),
@@ -125,6 +126,8 @@ class Recipe:
     reasons : float
         Weight in the loss of the share of the evidence for pneumonia that lies outside the lungs, at least 0 (see
         `training.reasons`); above 0 only for networks of five blocks.
+    after : str
+        Recipe by which the network was trained before, with the same seed; "" for fresh weights.
     plateau_patience : int
         Epochs without a better validation accuracy after which the rate is lowered.
     plateau_factor : float
@@ -168,6 +171,7 @@ class Recipe:
     distillation: float = 0.0
     imitation: float = 0.0
     reasons: float = 0.0
+    after: str = ""
     plateau_patience: int = 2
     plateau_factor: float = 0.3
     plateau_floor: float = 1e-6

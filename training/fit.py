@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import json
 import os
 import time
@@ -72,6 +73,7 @@ def train(
     console: Console | None = None,
     teacher: Teacher | None = None,
     weights: Path | None = None,
+    start: Path | None = None,
 ) -> list[dict[str, float]]:
     """Train one network, on all accelerators of the machine, or go on with a training that was interrupted.
 
@@ -94,6 +96,8 @@ def train(
         Whose answers a recipe with `distillation` mixes into the labels.
     weights : Path, optional
         File of the weights of a pretrained base. Default: as `training.pretrained` finds them.
+    start : Path, optional
+        File of the network whose weights the training begins with. Default: fresh ones.
 
     Returns
     -------
@@ -108,7 +112,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     be_deterministic(recipe.seed)
     with on_all_devices(recipe.batch_size):
-        return _train(network, recipe, training, validation, folder, console, teacher, weights)
+        return _train(network, recipe, training, validation, folder, console, teacher, weights, start)
 
 
 def _train(
@@ -120,6 +124,7 @@ def _train(
     console: Console | None,
     teacher: Teacher | None,
     weights: Path | None,
+    start: Path | None,
 ) -> list[dict[str, float]]:
     channels, shares = architecture(network).channels, len(devices())
     balanced = balance(recipe.balance, training.pixels, training.labels, recipe.balance_seed)
@@ -134,11 +139,13 @@ def _train(
     plain = build(network, recipe.input_size, recipe.filters)
     if architecture(network).base:
         load_pretrained(plain, network, weights)
+    if start:
+        plain.set_weights(keras.saving.load_model(start, compile=False).get_weights())
     model = compiled_twin(plain, recipe, steps, teacher)
     model.optimizer.build(model.trainable_variables)
     average = _Average(model, recipe.average) if recipe.average else None
 
-    identity = _identity(network, recipe, training, validation, teacher)
+    identity = _identity(network, recipe, training, validation, teacher, start)
     plateau = None
     if recipe.schedule == "plateau":
         plateau = keras.callbacks.ReduceLROnPlateau(
@@ -245,7 +252,12 @@ def _optimizer(recipe: Recipe, steps: int) -> keras.Optimizer:
 
 
 def _identity(
-    network: str, recipe: Recipe, training: Images, validation: Images, teacher: Teacher | None
+    network: str,
+    recipe: Recipe,
+    training: Images,
+    validation: Images,
+    teacher: Teacher | None,
+    start: Path | None,
 ) -> dict[str, object]:
     """What must be equal for a training to be the same. More epochs of the same are, but for a cosine's length."""
     fields = dataclasses.asdict(recipe)
@@ -259,6 +271,7 @@ def _identity(
                 "training": training.fingerprint,
                 "validation": validation.fingerprint,
                 **({"teacher": teacher.sha256} if teacher else {}),
+                **({"start": hashlib.sha256(start.read_bytes()).hexdigest()} if start else {}),
             }
         )
     )

@@ -72,10 +72,12 @@ class Robust(Recipe):
 class Teaching(Robust):
     """The robust recipe for the teacher, EfficientNet-Lite0 with ImageNet weights, fine-tuned for a few epochs.
 
-    Half of the images are drawn so that the size of the original tells nothing of the class.
-    Expect a held-out AUC of 0.98 to 0.99, and 3 to 6 minutes on 2 cores.
+    Half of the images are drawn so that the size of the original tells nothing of the class. It sees more pixels than
+    its pupils.
+    Expect a held-out AUC of 0.99, and 5 to 8 minutes on 2 cores.
     """
 
+    input_size: int = 160
     filters: tuple[int, ...] = ()
     balance: str = "batches"
     matching: float = 0.5
@@ -85,9 +87,10 @@ class Teaching(Robust):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distilled(Robust):
-    """The robust recipe, with the teacher's answers for nine tenths of the label, without dropout, and longer.
+    """The robust recipe, with the teacher's answers for nine tenths of the label and its last map for an example.
 
-    Half of the images are drawn so that the size of the original tells nothing of the class.
+    Longer, and without dropout. Half of the images are drawn so that the size of the original tells nothing of the
+    class.
     Expect a test AUC of 0.97 to 0.98, an accuracy of 0.91 to 0.93 at the operating point, and 4 to 12 minutes a network
     on 2 cores that have instructions for bfloat16.
     """
@@ -98,6 +101,23 @@ class Distilled(Robust):
     dropout: float = 0.0
     precision: str = "mixed_bfloat16"
     distillation: float = 0.9
+    imitation: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reasoned(Distilled):
+    """What comes after the distilled recipe: a few epochs more, with a price on evidence outside the lungs.
+
+    The teacher answers as before; its map is no example any more.
+    Expect a test AUC of 0.97 to 0.98, an accuracy of 0.91 to 0.93 at the operating point, and 2 to 3 minutes a network
+    on 2 cores that have instructions for bfloat16.
+    """
+
+    after: str = "distilled"
+    epochs: int = 5
+    learning_rate: float = 5e-4
+    imitation: float = 0.0
+    reasons: float = 0.04
 
 
 def _shaken() -> Augmentation:
@@ -388,10 +408,11 @@ RECIPES: dict[str, type[Recipe]] = {
     "robust": Robust,
     "teaching": Teaching,
     "distilled": Distilled,
+    "reasoned": Reasoned,
     **REPORTS,
 }
 """All recipes by name."""
-DEFAULT = "distilled"
+DEFAULT = "reasoned"
 """The recipe of the networks that ship."""
 
 
@@ -415,6 +436,8 @@ def recipe(name: str, **overrides: Any) -> Recipe:
         )
     made = RECIPES[name](**{key: value for key, value in overrides.items() if key in known})
     transforms = {key.partition(".")[2]: value for key, value in overrides.items() if key in nested}
+    if made.after and made.after not in RECIPES:
+        raise UnknownNameError(f"A recipe can come after one of {', '.join(RECIPES)}; received {made.after!r}.")
     if not transforms:
         return made
     return dataclasses.replace(made, augmentation=dataclasses.replace(made.augmentation, **transforms))

@@ -42,6 +42,8 @@ from training.segment import load_segmenter
 from training.views import Views, held_out_images, load_views, training_images, uses_lungs
 
 _BATCH = 128
+_KEPT_FIELDS = ("input_size", "filters", "framing", "scaling")
+"""What a network keeps when it is trained further."""
 _LIBRARIES = ("keras", "numpy", "opencv-python-headless", "pillow", "imbalanced-learn")
 
 
@@ -58,6 +60,8 @@ class Study:
         Folder of the teacher's run; None if no recipe distils.
     weights : Path or None
         File of the weights of a pretrained base; None for those that `training.pretrained` finds.
+    before : Path or None
+        Folder of the runs of each network and seed that others go on from; None if no recipe comes after another.
 
     Raises
     ------
@@ -68,13 +72,19 @@ class Study:
     """
 
     def __init__(
-        self, manifest: Path, segmenter: Path | None, teacher: Path | None = None, weights: Path | None = None
+        self,
+        manifest: Path,
+        segmenter: Path | None,
+        teacher: Path | None = None,
+        weights: Path | None = None,
+        before: Path | None = None,
     ) -> None:
         self.dataset, source = open_dataset(manifest)
         self._finder = Segmenter(load_segmenter(segmenter)) if segmenter else None
         self._segmenter = hashlib.sha256((segmenter / SEGMENTER).read_bytes()).hexdigest() if segmenter else None
         self._teacher = teacher
         self._weights = weights
+        self._before = before
         self._taught: dict[int, dict[bytes, Answer]] = {}
         self.training = load_views(source, self.dataset.split("train"), self._finder)
         self.held_out = load_views(source, self.dataset.held_out(), self._finder)
@@ -102,7 +112,8 @@ class Study:
         Raises
         ------
         TrainingError
-            If the folder holds another training, or the recipe needs lungs and no segmenter was given.
+            If the folder holds another training, or the recipe needs lungs, a teacher or a run of the recipe before it,
+            and none was given that it can use.
         """
         if uses_lungs(recipe) and self._finder is None:
             raise TrainingError(
@@ -111,10 +122,11 @@ class Study:
         commit = _commit()
         keras.backend.clear_session()
         teacher = self._load_teacher(recipe) if recipe.distillation else None
+        start, minutes = self._find_start(network, recipe) if recipe.after else (None, 0.0)
         training = training_images(self.training, recipe, teacher.size if teacher else None)
         validation = held_out_images(self.held_out, recipe)
         folds = self._cross_validate(network, recipe, folder, console)
-        history = train(network, recipe, training, validation, folder, console, teacher, self._weights)
+        history = train(network, recipe, training, validation, folder, console, teacher, self._weights, start)
         answers = self._ask(keras.saving.load_model(folder / KEPT, compile=False), recipe)
         np.savez_compressed(folder / HELD_OUT, allow_pickle=False, **answers)
         scored = held_out_scores(self.held_out, answers, self._weights_of_sizes)
@@ -127,7 +139,7 @@ class Study:
                 "counts": self.dataset.counts(),
             },
             "segmenter": self._segmenter,
-            "minutes": round(sum(row["seconds"] for row in history) / 60, 1),
+            "minutes": round(minutes + sum(row["seconds"] for row in history) / 60, 1),
             "kept": kept_epoch(history, recipe.average),
             "held_out": scored,
             "cross_validation": folds,
@@ -158,6 +170,38 @@ class Study:
             "mean": float(np.mean(accuracies)),
             "sd": float(np.std(accuracies, ddof=1)),
         }
+
+    def _find_start(self, network: str, recipe: Recipe) -> tuple[Path, float]:
+        """The network that a training goes on from, and how many minutes it took."""
+        try:
+            if self._before is None:
+                raise FileNotFoundError("none was given")
+            run = self._before / network / f"seed-{recipe.seed}"
+            record = json.loads((run / RUN).read_text(encoding="utf-8"))
+            done, fingerprint, minutes = record["recipe"], record["data"]["fingerprint"], float(record["minutes"])
+            name, same = done["name"], {field: done[field] for field in _KEPT_FIELDS}
+            if not (run / KEPT).exists():
+                raise FileNotFoundError(f"{run / KEPT} does not exist")
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise TrainingError(
+                f"A recipe that comes after another needs the run of that one ({error}). Train it by `python -m "
+                f"training train --recipe {recipe.after}` with the same seed, and name the folder of its networks by "
+                "--before."
+            ) from error
+        if name != recipe.after or fingerprint != self.dataset.fingerprint:
+            raise TrainingError(
+                f"What a training goes on from must be of the recipe {recipe.after} and of the same data; {run} is of "
+                f"the recipe {name}{'' if fingerprint == self.dataset.fingerprint else ' and of other data'}. Train it "
+                "again, or name another folder by --before."
+            )
+        for field, value in same.items():
+            wanted = json.loads(json.dumps(getattr(recipe, field)))
+            if value != wanted:
+                raise TrainingError(
+                    f"What a training goes on from must have the same {field}; {run} has {value}, the recipe {wanted}. "
+                    "Train it with the same."
+                )
+        return run / KEPT, minutes
 
     def _load_teacher(self, recipe: Recipe) -> Teacher:
         try:

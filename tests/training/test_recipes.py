@@ -116,6 +116,8 @@ GOOD = [
     ("imitation", 2.5),
     ("reasons", 0),
     ("reasons", 2.5),
+    ("after", ""),
+    ("after", "distilled"),
     ("patients", 0.01),
     ("patients", 1),
     ("matching", 0),
@@ -148,6 +150,7 @@ BAD = [
     *(("distillation", value) for value in (-0.1, 1.1, "0.5", None, True, float("nan"))),
     *(("imitation", value) for value in (-0.1, "1", None, True, float("nan"), float("inf"))),
     *(("reasons", value) for value in (-0.1, "1", None, True, float("nan"), float("inf"))),
+    *(("after", value) for value in (None, 0, ["distilled"])),
     *(("patients", value) for value in (0, -0.1, 1.1, "0.5", None, True, float("nan"))),
     *(("matching", value) for value in (-0.1, 1.1, "0.5", None, True, float("nan"))),
     *(("balance", value) for value in ("foo", "", "SMOTE", None, 0, ["smote"], {})),
@@ -192,6 +195,11 @@ def test_bad_values(field, value):
 def test_imitation_without_a_teacher_is_refused():
     with pytest.raises(RecipeError, match=r"imitation of a recipe must be 0 unless it has a distillation; .*Set dist"):
         recipe("robust", imitation=1.0)
+
+
+def test_recipe_after_an_unknown_one_is_refused():
+    with pytest.raises(UnknownNameError, match=r"can come after one of reference, robust, .*; received 'foo'"):
+        recipe(DEFAULT, after="foo")
 
 
 @pytest.mark.parametrize("name", ["", "Reference", "best"])

@@ -32,11 +32,14 @@ load_tensorflow()
 import keras  # noqa: E402
 
 from pneumo.lungs import Segmenter  # noqa: E402
+from training.balance import balance  # noqa: E402
 from training.decisions import calibration  # noqa: E402
+from training.feed import batches  # noqa: E402
 from training.fit import KEPT, LAST  # noqa: E402
 from training.matching import overlap_weights  # noqa: E402
 from training.runs import HELD_OUT, RUN, Study, held_out_scores  # noqa: E402
 from training.segment import load_segmenter  # noqa: E402
+from training.views import training_images  # noqa: E402
 
 RUNS = [("cnn", 0), ("cnn", 1), *((name, 0) for name in ARCHITECTURES if name != "cnn")]
 SMALL = Robust(input_size=48, filters=(4, 4, 8, 8, 8), epochs=2, batch_size=8)
@@ -326,3 +329,53 @@ def test_pupil_learns_from_its_teacher(runs, manifest, segmenter, tmp_path):
     assert read(tmp_path)["recipe"]["distillation"] == 1
     pupil, alone = (answers_of(folder)["clean"] for folder in (tmp_path, runs / "cnn" / "seed-0"))
     assert not np.allclose(pupil, alone)
+
+
+AFTER = dataclasses.replace(SMALL, after="robust", epochs=1)
+
+
+@pytest.fixture(scope="module")
+def later(runs, manifest, segmenter) -> Study:
+    """Recipes may go on from the runs that the other tests made."""
+    return Study(manifest, segmenter, before=runs)
+
+
+def test_training_goes_on_from_the_weights_of_the_recipe_before(runs, manifest, segmenter, later, tmp_path):
+    still = dataclasses.replace(AFTER, learning_rate=1e-9, after=read(runs / "cnn" / "seed-0")["recipe"]["name"])
+    later.run("cnn", "later", still, tmp_path, say_nothing())
+    before, after = (keras.saving.load_model(folder / KEPT) for folder in (runs / "cnn" / "seed-0", tmp_path))
+    for name in ("conv1", "dense"):
+        for one, other in zip(before.get_layer(name).weights, after.get_layer(name).weights, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+    assert read(tmp_path)["minutes"] >= read(runs / "cnn" / "seed-0")["minutes"]
+    # What the training began with is part of what it is.
+    other = Study(manifest, segmenter, before=tmp_path / "other")
+    shutil.copytree(runs / "cnn" / "seed-0", tmp_path / "other" / "cnn" / "seed-0")
+    shutil.copy(runs / "cnn" / "seed-1" / KEPT, tmp_path / "other" / "cnn" / "seed-0" / KEPT)
+    with pytest.raises(TrainingError, match="holds another"):
+        other.run("cnn", "later", still, tmp_path, say_nothing())
+
+
+def test_recipe_after_another_needs_its_run(study, later, runs, tmp_path):
+    name = read(runs / "cnn" / "seed-0")["recipe"]["name"]
+    mended = dataclasses.replace(AFTER, after=name)
+    for asked, fields, words in (
+        (study, {}, r"needs the run of that one \(none was given\). Train it by `python -m training train --recipe"),
+        (later, {"seed": 77}, r"needs the run of that one \(.*seed-77"),
+        (
+            later,
+            {"after": "reference"},
+            f"must be of the recipe reference and of the same data; .* is of the recipe {name}",
+        ),
+        (later, {"scaling": "unit"}, "must have the same scaling; .* has standard, the recipe unit"),
+        (later, {"filters": (8, 8, 8, 8, 8)}, r"must have the same filters; .* the recipe \[8, 8, 8, 8, 8\]"),
+    ):
+        with pytest.raises(TrainingError, match=words):
+            asked.run("cnn", "later", dataclasses.replace(mended, **fields), tmp_path / "run", say_nothing())
+    assert not (tmp_path / "run").exists()
+
+
+def test_views_after_another_recipe_are_new(study):
+    images = training_images(study.training, SMALL)
+    seen = [next(batches(balance("none", images.pixels, images.labels, 0), recipe, 0))[0] for recipe in (SMALL, AFTER)]
+    assert not np.array_equal(*seen)

@@ -15,7 +15,7 @@ import pytest
 from training.cli import main
 from training.dataset import SPLITS, Dataset, build_dataset
 from training.matching import told_by_size
-from training.recipes import DEFAULT, RECIPES, TEACHER, Robust
+from training.recipes import DEFAULT, RECIPES, TEACHER, Robust, recipe
 from training.sources import open_source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,14 +67,20 @@ def test_the_whole_way(images, masks, segmenter, tmp_path, capsys):
     taught = ["--recipe", "teaching", "--system", TEACHER, "--set", "input_size=32", "epochs=1"]
     assert run("train", *lungs, *taught, "--out", tmp_path / "teaching") == 0
     teacher = tmp_path / "teaching" / TEACHER / "seed-0"
-    assert run("train", *lungs, "--teacher", teacher, "--seeds", "3", "--out", runs, *TINY) == 0
+    pupils = ["train", *lungs, "--teacher", teacher, "--seeds", "3", *TINY]
+    assert run(*pupils, "--out", runs) == 1
+    assert f"Train it by `python -m training train --recipe {recipe(DEFAULT).after}`" in capsys.readouterr().err
+    first = tmp_path / "first"
+    assert run(*pupils, "--recipe", recipe(DEFAULT).after, "--out", first) == 0
+    capsys.readouterr()
+    assert run(*pupils, "--before", first, "--out", runs) == 0
     out, err = capsys.readouterr()
     for network in NETWORKS:
         target = runs / network / "seed-3"
         assert f"{network}: trained; weights and history are in {target}." in out
-        recipe = json.loads((target / "run.json").read_text())["recipe"]
-        assert (recipe["input_size"], recipe["filters"], recipe["epochs"]) == (32, [4, 4, 4, 8, 8], 1)
-        assert (recipe["name"], recipe["framing"], recipe["seed"]) == (DEFAULT, Robust().framing, 3)
+        made = json.loads((target / "run.json").read_text())["recipe"]
+        assert (made["input_size"], made["filters"], made["epochs"]) == (32, [4, 4, 4, 8, 8], 1)
+        assert (made["name"], made["framing"], made["seed"]) == (DEFAULT, Robust().framing, 3)
         assert err.count(f"{network} epoch 1/1: loss ") == 1
 
     assert run("bundle", *lungs, "--runs", runs, "--models", models) == 0
