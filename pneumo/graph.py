@@ -7,7 +7,7 @@ could save is one call, 0.3 ms as an empty graph of the segmenter's shapes takes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,8 @@ import numpy as np
 from pneumo.bundle import Bundle
 from pneumo.classifier import calibrate
 from pneumo.framing import Prepared
-from pneumo.methods import FEW_NODES
 from pneumo.probe import integrated, probe, signature
+from pneumo.zoo import architecture
 
 if TYPE_CHECKING:
     import keras
@@ -32,8 +32,8 @@ class Answers:
     probabilities : dict of str to numpy.ndarray of float64, shape (n,)
         Of pneumonia, 0 to 1, calibrated.
     signed : dict of str to numpy.ndarray of float32, shape (n, rows, columns)
-        Evidence at each pixel of the input, in units of the logit: above 0 for pneumonia, below for NORMAL. Empty if
-        none was asked for.
+        Evidence at each place of a feature map, in units of the logit: above 0 for pneumonia, below for NORMAL. Empty
+        if none was asked for.
     features : dict of str to numpy.ndarray of float32, shape (n, d)
         What the last layer of each takes.
     """
@@ -62,7 +62,8 @@ class NetworkGraph:
 
     def __init__(self, bundle: Bundle, explained: bool = False) -> None:
         self._networks = bundle.networks
-        self._compiled = _compile([network.model for network in bundle.networks.values()], explained)
+        models = {name: network.model for name, network in bundle.networks.items()}
+        self._compiled = _compile(models, explained)
 
     def ask(self, prepared: Sequence[Prepared]) -> Answers:
         """What the networks say of radiographs, by `Bundle.prepare`."""
@@ -89,18 +90,21 @@ class NetworkGraph:
         return self._compiled.experimental_get_tracing_count()
 
 
-def _compile(models: Sequence[keras.Model], explained: bool):
-    """From an input for each model to the outputs, evidence at its pixels, (n, size, size), and the last features."""
+def _compile(models: Mapping[str, keras.Model], explained: bool):
+    """From an input for each model to the outputs, evidence, (n, rows, columns), and the last features."""
     import tensorflow as tf
 
-    passes = [integrated(model, FEW_NODES) if explained else _plain(probe(model, [""])) for model in models]
+    passes = [
+        integrated(model, architecture(name).fine_map) if explained else _plain(probe(model, [""]))
+        for name, model in models.items()
+    ]
 
     def compute(inputs):
         found = [run(values) for run, values in zip(passes, inputs, strict=True)]
         last, logits, signed = map(list, zip(*found, strict=True))
         return [tf.sigmoid(logit) for logit in logits], [item for item in signed if item is not None], last
 
-    return tf.function(compute, input_signature=[[signature(model) for model in models]], autograph=False)
+    return tf.function(compute, input_signature=[[signature(model) for model in models.values()]], autograph=False)
 
 
 def _plain(run: Callable) -> Callable:

@@ -22,7 +22,7 @@ from pneumo.zoo import CLASS_NAMES, Architecture, architecture
 if TYPE_CHECKING:
     from pneumo.bundle import Network
 
-DEFAULT_METHOD = "integrated-gradients-fast"
+DEFAULT_METHOD = "hirescam-integrated"
 """The method where none is named."""
 Explain = Callable[[Sequence[Prepared], str], np.ndarray]
 """From n radiographs and one of `pneumo.zoo.CLASS_NAMES` to evidence for it, 0 or more, float32, (n, rows, columns)."""
@@ -31,9 +31,7 @@ _SIGNS = {label: 1.0 if label == CLASS_NAMES[1] else -1.0 for label in CLASS_NAM
 _FUSED_MAPS = 3
 _FAST_CHANNELS = 16
 _NOISE_SAMPLES, _NOISE_LEVEL = 16, 0.15
-_PATH_NODES = 16
-FEW_NODES = 2
-"""Points at which the fast integrated gradients take a gradient."""
+_PATH_NODES, _FEW_NODES = 16, 2
 _CELL = 8
 """Side, in pixels of the input, of the cells in which fine maps are summed with their signs."""
 _GRID, _PATCH = 14, 3
@@ -327,7 +325,7 @@ METHODS = {
     "scorecam-fast": Method("fast Score-CAM", _FAST_CHANNELS + 2, _scorecam(_FAST_CHANNELS)),
     "smoothgrad": Method("SmoothGrad", 2 * _NOISE_SAMPLES, _smoothgrad, signed=False),
     "integrated-gradients": Method("integrated gradients", 2 * _PATH_NODES, _integrated_gradients(_PATH_NODES)),
-    "integrated-gradients-fast": Method("fast integrated gradients", 2 * FEW_NODES, _integrated_gradients(FEW_NODES)),
+    "integrated-gradients-fast": Method("fast integrated gradients", 2 * _FEW_NODES, _integrated_gradients(_FEW_NODES)),
     "occlusion-zones": Method("occlusion of lung zones", 7, _zones),
     "occlusion-patches": Method("occlusion by a sliding patch", (_GRID - _PATCH + 1) ** 2 + 1, _patches),
 }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BATCH = 64
 PATH_POINTS = 4
-"""Points at which `compile_integrated` takes a gradient."""
+"""Points at which `integrated` takes a gradient."""
 
 
 def probe(model: keras.Model, layers: Sequence[str]) -> Callable:
@@ -64,24 +64,29 @@ def halves(model: keras.Model, layer: str) -> tuple[Callable, Callable]:
     return lower, upper
 
 
-def integrated(model: keras.Model, nodes: int) -> Callable:
-    """A function from inputs to what the last layer takes, the logit, and evidence at each pixel.
+def integrated(model: keras.Model, layer: str) -> Callable:
+    """A function from inputs to what the last layer takes, the logit, and evidence at each place of a layer.
 
-    Evidence is a radiograph times the logit's gradient, mean of the way to it from an image of zeros (Sundararajan et
-    al., ICML 2017), by Gauss-Legendre quadrature at so many points.
+    Evidence is by how much the layer's output differs from that of an image of zeros, times the logit's gradient, mean
+    of the way from the one to the other (Sundararajan et al., ICML 2017), summed over the layer's filters. Over all
+    places it sums, but for the error of the quadrature, to the difference of the two logits.
     """
     import tensorflow as tf
 
-    run = probe(model, [""])
-    places, weights = gauss(nodes)
+    lower, upper = halves(model, layer)
+    places, weights = radau(PATH_POINTS)
+    nothing = lower(tf.zeros((1, *model.inputs[0].shape[1:])))
 
     def explained(inputs):
-        (last,), logit = run(inputs)
-        points = tf.concat([place * inputs for place in places], axis=0)
+        found = lower(inputs)
+        away = found - nothing
+        # The way ends at the radiograph itself, so that it is answered on the way.
+        points = tf.concat([*(nothing + place * away for place in places[:-1]), found], axis=0)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(points)
-            _, reached = run(points)
-        return last, logit, tf.reduce_sum(inputs * _mean(tape.gradient(reached, points), weights), axis=-1)
+            last, logit = upper(points)
+        evidence = tf.reduce_sum(away * _mean(tape.gradient(logit, points), weights), axis=-1)
+        return tf.split(last, len(places))[-1], tf.split(logit, len(places))[-1], evidence
 
     return explained
 
@@ -198,28 +203,11 @@ def compile_features(model: keras.Model, *layers: str) -> Callable[[np.ndarray],
 
 
 def compile_integrated(model: keras.Model, layer: str) -> Callable[[np.ndarray], np.ndarray]:
-    """From inputs to evidence at each place of a layer, shape (n, rows, columns).
-
-    Evidence is by how much the layer's output differs from that of an image of zeros, times the logit's gradient, mean
-    of the way from the one to the other, summed over the layer's filters. Over all places it sums, but for the error of
-    the quadrature, to the difference of the two logits.
-    """
+    """From inputs to the evidence of `integrated` at each place of a layer, shape (n, rows, columns)."""
     import tensorflow as tf
 
-    lower, upper = halves(model, layer)
-    places, weights = radau(PATH_POINTS)
-
-    @tf.function(input_signature=[signature(model)], autograph=False)
-    def evidence(inputs):
-        found = lower(tf.concat([inputs, tf.zeros_like(inputs[:1])], axis=0))
-        nothing = found[-1:]
-        away = found[:-1] - nothing
-        points = tf.concat([nothing + place * away for place in places], axis=0)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(points)
-            _, logit = upper(points)
-        return tf.reduce_sum(away * _mean(tape.gradient(logit, points), weights), axis=-1)
-
+    run = integrated(model, layer)
+    evidence = tf.function(lambda inputs: run(inputs)[2], input_signature=[signature(model)], autograph=False)
     return lambda inputs: _in_batches(evidence, inputs)
 
 
