@@ -13,6 +13,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.polynomial.legendre import leggauss, legroots, legval
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _BATCH = 64
 PATH_POINTS = 4
 """Points at which `integrated` takes a gradient."""
+BLUR = 1 / 8
+"""Standard deviation of the blur from which it begins, as a share of the side."""
 
 
 def probe(model: keras.Model, layers: Sequence[str]) -> Callable:
@@ -67,18 +70,19 @@ def halves(model: keras.Model, layer: str) -> tuple[Callable, Callable]:
 def integrated(model: keras.Model, layer: str) -> Callable:
     """A function from inputs to what the last layer takes, the logit, and evidence at each place of a layer.
 
-    Evidence is by how much the layer's output differs from that of an image of zeros, times the logit's gradient, mean
-    of the way from the one to the other (Sundararajan et al., ICML 2017), summed over the layer's filters. Over all
-    places it sums, but for the error of the quadrature, to the difference of the two logits.
+    Evidence is by how much the layer's output differs from that of the same image blurred away, times the logit's
+    gradient, mean of the way from the one to the other (Sundararajan et al., ICML 2017; the blurred image as where it
+    begins: Sturmfels et al., Distill 2020), summed over the layer's filters. Over all places it sums, but for the error
+    of the quadrature, to the difference of the two logits.
     """
     import tensorflow as tf
 
     lower, upper = halves(model, layer)
     places, weights = radau(PATH_POINTS)
-    nothing = lower(tf.zeros((1, *model.inputs[0].shape[1:])))
+    blur = tf.constant(blurring(model.inputs[0].shape[1]))
 
     def explained(inputs):
-        found = lower(inputs)
+        found, nothing = tf.split(lower(tf.concat([inputs, _along_both(blur, inputs)], axis=0)), 2)
         away = found - nothing
         # The way ends at the radiograph itself, so that it is answered on the way.
         points = tf.concat([*(nothing + place * away for place in places[:-1]), found], axis=0)
@@ -89,6 +93,18 @@ def integrated(model: keras.Model, layer: str) -> Callable:
         return tf.split(last, len(places))[-1], tf.split(logit, len(places))[-1], evidence
 
     return explained
+
+
+def blurring(size: int) -> np.ndarray:
+    """A Gaussian blur of a line of so many pixels, mirrored at its ends, as a matrix, float32, shape (size, size)."""
+    return cv2.GaussianBlur(np.eye(size, dtype=np.float32), (1, 0), sigmaX=0, sigmaY=BLUR * size)
+
+
+def _along_both(blur, images):
+    import tensorflow as tf
+
+    lines = tf.einsum("ij,njkc->nikc", blur, images)
+    return tf.einsum("kl,nilc->nikc", blur, lines)
 
 
 def _mean(gradients, weights: Sequence[float]):
