@@ -165,9 +165,14 @@ def above(model: keras.Model, name: str, features: np.ndarray) -> tuple[float, n
     return float(logit[0]), tape.gradient(logit, point).numpy()
 
 
+def blurred_away(inputs: np.ndarray) -> np.ndarray:
+    blurred = [cv2.GaussianBlur(image, (0, 0), len(image) / 8) for image in inputs]
+    return np.stack(blurred).reshape(inputs.shape)
+
+
 def hirescam_integrated(network, prepared, sign):
     image = seen(network, prepared)
-    own, nothing = (parts(network.model, inputs, "conv2")[0] for inputs in (image, np.zeros_like(image)))
+    own, nothing = (parts(network.model, inputs, "conv2")[0] for inputs in (image, blurred_away(image)))
     # Radau's points and weights between -1 and 1, as printed in tables, the other way round.
     table = [(0.822824, 0.440925), (0.181066, 0.776387), (-0.575319, 0.657689), (-1.0, 0.125)]
     points = [(np.float32((1 - place) / 2), weight / 2) for place, weight in table]
@@ -323,14 +328,16 @@ def test_zones_show_what_covering_them_costs(bundle, explainers, each_prepared, 
         assert not found[cv2.dilate(each_prepared.lungs.mask.astype(np.uint8), np.ones((9, 9))) == 0].any()
 
 
-@pytest.mark.parametrize("method", ["integrated-gradients", "hirescam-integrated"])
+@pytest.mark.parametrize(
+    ("method", "begin"), [("integrated-gradients", np.zeros_like), ("hirescam-integrated", blurred_away)]
+)
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_integrated_gradients_are_complete(bundle, explainers, each_prepared, name, method):
+def test_integrated_gradients_are_complete(bundle, explainers, each_prepared, name, method, begin):
     """They add up to the difference of the logit to that of the baseline (Sundararajan et al., 2017)."""
     network = bundle.networks[name]
     explainer = explainers(method)
-    (image,) = seen(network, each_prepared)
-    difference = -np.diff(logit_of(network.model, np.stack([image, np.zeros_like(image)])))[0]
+    image = seen(network, each_prepared)
+    difference = -np.diff(logit_of(network.model, np.concatenate([image, begin(image)])))[0]
     pro, contra = (explainer.evidence(name, [each_prepared], target).sum() for target in reversed(CLASS_NAMES))
     assert pro - contra == pytest.approx(difference, rel=0.05, abs=0.02)
 
