@@ -84,7 +84,7 @@ def test_report_and_record_are_rendered_alone(examiner, radiograph, runs):
     assert runs == []
 
 
-@pytest.mark.parametrize("method", ["hirescam", "layercam-fused", "hirescam-integrated"])
+@pytest.mark.parametrize("method", ["hirescam", "layercam-fused", "integrated-gradients-fast"])
 def test_another_method_runs_its_maps_alone(examiner, radiograph, runs, method):
     first = examiner.examine(radiograph)
     del runs[:]

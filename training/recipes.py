@@ -109,8 +109,8 @@ class Reasoned(Distilled):
     """What comes after the distilled recipe: a few epochs more, with a price on evidence outside the lungs.
 
     The teacher answers as before; its map is no example any more.
-    Expect a test AUC of 0.98, an accuracy of 0.93 at the operating point, and 2 to 3 minutes a network, after those of
-    the other recipe, on 2 cores that have instructions for bfloat16.
+    Expect a test AUC of 0.98, an accuracy of 0.93 at the operating point, and 2 to 3 minutes a network on 2 cores that
+    have instructions for bfloat16, after those of the other recipe.
     """
 
     after: str = "distilled"
