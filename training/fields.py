@@ -13,8 +13,8 @@ from training.augment import Augmentation
 from training.balance import STRATEGIES
 from training.errors import RecipeError
 
-OPTIMIZERS = ("rmsprop", "adam", "adamw", "nadam", "sgd")
-"""Optimizers of Keras that a recipe may name."""
+OPTIMIZERS = ("rmsprop", "adam", "adamw", "nadam", "sgd", "muon")
+"""Optimizers that a recipe may name: Keras's, but for Muon, which is `training.muon.Muon`."""
 PRECISIONS = ("float32", "mixed_bfloat16")
 """Policies of Keras that a recipe may name for what makes feature maps."""
 SCHEDULES = ("plateau", "cosine", "constant")
@@ -98,11 +98,11 @@ class Recipe:
     augmentation : Augmentation
         Random transforms of the training images.
     optimizer : str
-        Name of a Keras optimizer.
+        One of `OPTIMIZERS`.
     learning_rate : float
         Rate at the start; with the cosine schedule, at the end of the warm-up.
     weight_decay : float
-        Of AdamW.
+        Of AdamW and Muon.
     batch_size : int
         Images a step.
     epochs : int

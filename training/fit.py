@@ -33,6 +33,7 @@ from training.feed import Teacher, batches
 from training.fields import Recipe
 from training.fused import fused
 from training.imitation import imitating
+from training.muon import Muon
 from training.pretrained import load_pretrained
 from training.reasons import reasoning
 
@@ -245,6 +246,8 @@ def _optimizer(recipe: Recipe, steps: int) -> keras.Optimizer:
             rate / 20, total - warmup, alpha=0.01, warmup_target=rate, warmup_steps=warmup
         )
     config = {"learning_rate": rate}
+    if recipe.optimizer == "muon":
+        return Muon(rate, recipe.weight_decay)
     # Of AdamW even where it is 0: Keras's own default is not.
     if recipe.weight_decay or recipe.optimizer == "adamw":
         config["weight_decay"] = recipe.weight_decay
