@@ -160,6 +160,13 @@ def test_the_whole_training_has_lowered_its_rate(whole):
     assert rates[0] > rates[STOPS[-2] - 1] > rates[-1]
 
 
+def test_training_by_muon_that_is_stopped_and_goes_on_equals_the_whole(data, tmp_path):
+    for folder, stops in (("whole", (3,)), ("stopped", (1, 3))):
+        for epochs in stops:
+            fit(data, tmp_path / folder, optimizer="muon", epochs=epochs)
+    assert_same_training(tmp_path / "stopped", tmp_path / "whole")
+
+
 def test_training_that_is_stopped_and_goes_on_equals_the_whole(data, whole, tmp_path):
     for epochs in STOPS:
         history = fit(data, tmp_path, epochs=epochs)

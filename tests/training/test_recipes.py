@@ -179,7 +179,12 @@ def test_tables_name_every_field():
 @pytest.mark.parametrize("name", ["reference", DEFAULT, "cnn_64_augmented"])
 def test_good_values(name, field, value):
     # One of them needs the other.
-    needed = {"balance": {"matching": 0}, "matching": {"balance": "batches"}, "imitation": {"distillation": 0.5}}
+    needed = {
+        "balance": {"matching": 0},
+        "matching": {"balance": "batches"},
+        "imitation": {"distillation": 0.5},
+        "distillation": {"imitation": 0},
+    }
     more = needed.get(field, {})
     assert getattr(recipe(name, **{field: value}, **more), field) == value
 
