@@ -17,6 +17,8 @@ _ODDS = 0.5
 """Chance with which each of the photometric transforms is applied to an image."""
 _FILM, _ASIDE = (0.86, 1.2), 0.06
 """Smallest and largest width and height of a turned film, and by how much it may lie aside, as shares of the side."""
+_FADING = 1 / 16, 1 / 5
+"""Smallest and largest standard deviation of a blur after which nothing can be read, as shares of the side."""
 
 
 _Rule = tuple[str, Callable[[float], bool]]
@@ -28,7 +30,7 @@ _RULES: dict[str, _Rule] = {
     "flip": ("True or False", lambda _: True),
     **dict.fromkeys(("aspect", "gamma", "contrast", "brighten"), _FACTOR),
     "jpeg": ("a whole number from 1 to 100", lambda value: isinstance(value, int) and 1 <= value <= 100),
-    **dict.fromkeys(("strip", "blind"), _SHARE),
+    **dict.fromkeys(("strip", "blind", "fade"), _SHARE),
 }
 
 
@@ -72,6 +74,10 @@ class Augmentation:
     blind : float
         Share of the images whose lungs become one gray or noise, and which are then labelled one half: there is
         nothing left to decide by. Needs lung masks.
+    fade : float
+        Share of the images that are blurred until nothing can be read off the lungs, and which are labelled one half,
+        too. What explains a network by blurring the image then shows it nothing that it was not trained on (Hase, Xie
+        and Bansal, NeurIPS 2021). Needs lung masks.
 
     Raises
     ------
@@ -94,6 +100,7 @@ class Augmentation:
     film: float = 0.0
     strip: float = 0.0
     blind: float = 0.0
+    fade: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -133,7 +140,7 @@ class Augmentation:
         -------
         images : numpy.ndarray of uint8, shape (n, size, size) or (n, size, size, 2)
         blind : numpy.ndarray of bool, shape (n,)
-            Which images have lost their lungs.
+            Which images have nothing left to decide by.
         """
         size = size or images.shape[1]
         result = np.empty((len(images), size, size, *images.shape[3:]), np.uint8)
@@ -180,7 +187,7 @@ class Augmentation:
         return np.column_stack([linear, middle - linear @ np.full(2, (size - 1) / 2) + shift])
 
     def _hide(self, gray: np.ndarray, mask: np.ndarray, generator: np.random.Generator) -> bool:
-        """Remove the lungs, or all but the lungs, from some images; tell whether the lungs are gone."""
+        """Remove the lungs, or all but the lungs, or all detail from some images; tell whether nothing is left."""
         draw = generator.random()
         inside = mask >= 128
         if not inside.any():
@@ -197,6 +204,10 @@ class Augmentation:
             return True
         if draw < self.blind + self.strip:
             gray[~inside] = generator.integers(256)
+            return False
+        if draw < self.blind + self.strip + self.fade:
+            gray[...] = cv2.GaussianBlur(gray, (0, 0), gray.shape[0] * generator.uniform(*_FADING))
+            return True
         return False
 
     def _turn_film(self, gray: np.ndarray, generator: np.random.Generator) -> None:

@@ -124,7 +124,8 @@ def uses_lungs(recipe: Recipe) -> bool:
 
 
 def _uses_masks(recipe: Recipe) -> bool:
-    return max(recipe.augmentation.blind, recipe.augmentation.strip, recipe.reasons) > 0
+    augmentation = recipe.augmentation
+    return max(augmentation.blind, augmentation.strip, augmentation.fade, recipe.reasons) > 0
 
 
 def _of_some_patients(views: Views, recipe: Recipe) -> Views:
