@@ -544,7 +544,24 @@ def test_images_are_blinded_or_stripped_never_both(pair):
             assert not np.array_equal(result[~inside], pair[~inside])
 
 
-@pytest.mark.parametrize("field", ["blind", "strip"])
+def test_share_of_the_images_is_blurred_until_nothing_can_be_read_and_says_so(pair):
+    count, share = 200, 0.3
+    results, faded = Augmentation(strip=0.2, fade=share).apply(stack(pair, count), np.random.default_rng(8))
+    assert abs(faded.sum() - share * count) <= 4 * (count * share * (1 - share)) ** 0.5
+    assert {np.array_equal(result, pair) for result in results[~faded]} == {True, False}, "some lose all but the lungs"
+    side = pair.shape[0]
+    fine = [edges(cv2.GaussianBlur(pair[..., 0], (0, 0), side * share)) for share in (1 / 5, 1 / 16)]
+    for result in results[faded]:
+        np.testing.assert_array_equal(result[..., 1], pair[..., 1])
+        assert fine[0] <= edges(result[..., 0]) <= fine[1] < edges(pair[..., 0]) / 2
+
+
+def edges(gray: np.ndarray) -> float:
+    """How much neighbours differ, on the mean."""
+    return float(np.abs(np.diff(gray.astype(float))).mean())
+
+
+@pytest.mark.parametrize("field", ["blind", "strip", "fade"])
 def test_where_no_lungs_are_known_nothing_is_hidden(pair, field):
     unknown = pair.copy()
     unknown[..., 1] = 0

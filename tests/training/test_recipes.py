@@ -247,6 +247,7 @@ def test_fields_of_the_augmentation_are_replaced_one_by_one():
         ("jpeg", 0, "a whole number from 1 to 100"),
         ("jpeg", 50.5, "a whole number from 1 to 100"),
         ("blind", 1.1, "a number from 0 to 1"),
+        ("fade", -0.1, "a number from 0 to 1"),
     ],
 )
 def test_bad_augmentations(field, value, rule):
