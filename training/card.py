@@ -57,6 +57,10 @@ _REASONS = (
     " after those of the recipe `{after}`; in them evidence for pneumonia that lies outside the lungs adds to the loss,"
     " with the weight {weight}"
 )
+_FADED = (
+    " {share} of the images are blurred until nothing can be read, and labelled one half: what insertion and deletion "
+    "do to an image, these networks have seen in training."
+)
 _MATCHED = (
     " Of each class {share} is drawn so that the size of the original, which is that of the child, tells nothing of "
     "the class."
@@ -207,6 +211,7 @@ def _fields(manifest: dict[str, Any], folder: Path, repository: str, figures: st
     """What fills the template's places."""
     first = next(iter(manifest["networks"].values()))
     recipe, counts = first["recipe"], manifest["data"]["counts"]
+    faded = recipe.get("augmentation", {}).get("fade", 0.0)
     more = tables(folder)
     if not manifest["together"]:
         # A selection of the networks has no tables of its own but the first two; the lungs are found for any.
@@ -244,6 +249,7 @@ def _fields(manifest: dict[str, Any], folder: Path, repository: str, figures: st
         "epochs": str(recipe["epochs"]),
         "optimizer": recipe["optimizer"],
         "teacher": _TEACHER.format(share=percent(recipe["distillation"], 0)) if recipe.get("distillation") else "",
+        "faded": _FADED.format(share=percent(faded, 0)) if faded else "",
         "reasons": _REASONS.format(weight=recipe["reasons"], after=recipe["after"]) if recipe.get("reasons") else "",
         "test_images": f"{sum(confusion(first).values()):,}",
         "train_images": f"{sum(counts['train'].values()):,}",

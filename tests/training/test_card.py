@@ -308,6 +308,13 @@ def test_teacher_is_named(folder):
     assert "12 epochs. Of each label 50 % is what a larger network said, EfficientNet-Lite0" in card(folder)
 
 
+def test_blurred_training_images_are_told(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["networks"]["cnn"]["recipe"].setdefault("augmentation", {})["fade"] = 0.1
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "12 epochs. 10 % of the images are blurred until nothing can be read" in card(folder)
+
+
 def test_selection_as_the_client_reads_it(folder):
     text = card(folder, REPO, ["cnn_lstm"])
     assert {result.metric_name.split(",")[0] for result in ModelCard(text).data.eval_results} == {"CNN-LSTM"}
