@@ -250,7 +250,7 @@ def _fields(manifest: dict[str, Any], folder: Path, repository: str, figures: st
         "optimizer": recipe["optimizer"],
         "teacher": _TEACHER.format(share=percent(recipe["distillation"], 0)) if recipe.get("distillation") else "",
         "faded": _FADED.format(share=percent(faded, 0)) if faded else "",
-        "reasons": _REASONS.format(weight=recipe["reasons"], after=recipe["after"]) if recipe.get("reasons") else "",
+        "reasons": _reasons(manifest) if recipe.get("reasons") else "",
         "test_images": f"{sum(confusion(first).values()):,}",
         "train_images": f"{sum(counts['train'].values()):,}",
         "validation_images": f"{sum(counts['validation'].values()):,}",
@@ -259,6 +259,17 @@ def _fields(manifest: dict[str, Any], folder: Path, repository: str, figures: st
         "fingerprint": manifest["data"]["fingerprint"],
         "libraries": ", ".join(f"{name} {number}" for name, number in first["libraries"].items()),
     }
+
+
+def _reasons(manifest: dict[str, Any]) -> str:
+    """The price of evidence outside the lungs: the first network's, and what others pay that pay another."""
+    recipes = {name: entry["recipe"] for name, entry in manifest["networks"].items()}
+    first = next(iter(recipes.values()))
+    others = [
+        f"{title(name)}: {item['reasons']}" for name, item in recipes.items() if item["reasons"] != first["reasons"]
+    ]
+    words = _REASONS.format(weight=first["reasons"], after=first["after"])
+    return f"{words} ({', '.join(others)})" if others else words
 
 
 def _children(manifest: dict[str, Any]) -> str:

@@ -18,7 +18,8 @@ from pneumo.cases import CASES
 from pneumo.errors import PneumoError
 from pneumo.zoo import ARCHITECTURES, CLASS_NAMES, SYSTEMS
 from training.errors import PublishError, RecipeError
-from training.recipes import DEFAULT, RECIPES, REPORTS, TEACHER, recipe
+from training.recipes import DEFAULT, RECIPES, TEACHER, recipe
+from training.reports import REPORTS
 from training.sources import HUB_DATASET
 
 RUNS = Path("runs")
@@ -239,7 +240,9 @@ def _train(options: argparse.Namespace) -> None:
     if "seed" in fields:
         raise RecipeError("Seeds are named by --seeds; received seed among the fields of --set. Move it there.")
     names = {system: options.recipe or (system if system in RECIPES else DEFAULT) for system in options.system}
-    recipes = {system: [recipe(name, **fields, seed=seed) for seed in options.seeds] for system, name in names.items()}
+    recipes = {
+        system: [recipe(name, system, **fields, seed=seed) for seed in options.seeds] for system, name in names.items()
+    }
     load_tensorflow()
     from training.runs import Study
     from training.views import uses_lungs

@@ -308,6 +308,18 @@ def test_teacher_is_named(folder):
     assert "12 epochs. Of each label 50 % is what a larger network said, EfficientNet-Lite0" in card(folder)
 
 
+def test_price_of_evidence_outside_the_lungs_is_told(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for entry in manifest["networks"].values():
+        entry["recipe"] |= {"after": "distilled", "reasons": 0.5}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "12 epochs after those of the recipe `distilled`; in them" in card(folder)
+    assert "with the weight 0.5." in card(folder)
+    manifest["networks"]["cnn_lstm"]["recipe"]["reasons"] = 0.25
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "with the weight 0.5 (CNN-LSTM: 0.25)." in card(folder)
+
+
 def test_blurred_training_images_are_told(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["networks"]["cnn"]["recipe"].setdefault("augmentation", {})["fade"] = 0.1

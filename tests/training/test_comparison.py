@@ -22,7 +22,8 @@ from pneumo.zoo import SYSTEMS as KNOWN
 from training.cli import main
 from training.dataset import open_dataset
 from training.errors import TrainingError
-from training.recipes import REPORTS, recipe
+from training.recipes import recipe
+from training.reports import REPORTS
 from training.systems import CLAIMS, difference, is_noise, ranked, results_table, systems_table
 
 load_tensorflow()

@@ -14,7 +14,8 @@ from training.augment import Augmentation
 from training.balance import STRATEGIES
 from training.errors import RecipeError
 from training.fields import OPTIMIZERS, PRECISIONS, SCHEDULES, Recipe
-from training.recipes import DEFAULT, RECIPES, REPORTS, recipe
+from training.recipes import DEFAULT, RECIPES, recipe
+from training.reports import REPORTS
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -200,6 +201,20 @@ def test_bad_values(field, value):
 def test_imitation_without_a_teacher_is_refused():
     with pytest.raises(RecipeError, match=r"imitation of a recipe must be 0 unless it has a distillation; .*Set dist"):
         recipe("robust", imitation=1.0)
+
+
+def test_system_has_its_own_values_unless_others_are_asked_for():
+    assert recipe(DEFAULT, "cnn") == recipe(DEFAULT) == recipe(DEFAULT, "foo")
+    assert recipe(DEFAULT, "cnn_rnn") == recipe(DEFAULT, reasons=recipe(DEFAULT, "cnn_rnn").reasons)
+    assert recipe(DEFAULT, "cnn_rnn").reasons > recipe(DEFAULT).reasons
+    assert recipe(DEFAULT, "cnn_rnn", reasons=0.5) == recipe(DEFAULT, reasons=0.5)
+    assert recipe("robust", "cnn_rnn") == recipe("robust")
+
+
+@pytest.mark.parametrize("name", ["name", "system"])
+def test_arguments_are_no_fields(name):
+    with pytest.raises(UnknownNameError, match=f"A field of a recipe must be .*; received '{name}'"):
+        recipe(DEFAULT, **{name: "cnn"})
 
 
 def test_recipe_after_an_unknown_one_is_refused():
