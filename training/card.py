@@ -265,9 +265,8 @@ def _reasons(manifest: dict[str, Any]) -> str:
     """The price of evidence outside the lungs: the first network's, and what others pay that pay another."""
     recipes = {name: entry["recipe"] for name, entry in manifest["networks"].items()}
     first = next(iter(recipes.values()))
-    others = [
-        f"{title(name)}: {item['reasons']}" for name, item in recipes.items() if item["reasons"] != first["reasons"]
-    ]
+    prices = {name: item.get("reasons", 0.0) for name, item in recipes.items()}
+    others = [f"{title(name)}: {price}" for name, price in prices.items() if price != first["reasons"]]
     words = _REASONS.format(weight=first["reasons"], after=first["after"])
     return f"{words} ({', '.join(others)})" if others else words
 
