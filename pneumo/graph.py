@@ -95,7 +95,9 @@ def _compile(models: Mapping[str, keras.Model], explained: bool):
     import tensorflow as tf
 
     passes = [
-        integrated(model, architecture(name).fine_map) if explained else _plain(probe(model, [""]))
+        integrated(model, (design := architecture(name)).fine_map, design.last_map)
+        if explained
+        else _plain(probe(model, [""]))
         for name, model in models.items()
     ]
 

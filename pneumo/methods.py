@@ -126,7 +126,8 @@ def _gradcam(network: Network) -> Explain:
 
 
 def _hirescam_integrated(network: Network) -> Explain:
-    compute = network.compiled(compile_integrated, architecture(network.name).fine_map)
+    design = architecture(network.name)
+    compute = network.compiled(compile_integrated, design.fine_map, design.last_map)
 
     def explain(prepared: Sequence[Prepared], target: str) -> np.ndarray:
         return class_evidence(compute(_inputs(network, prepared)), network.input_size, target)
@@ -296,7 +297,7 @@ class Method:
     title : str
         How it is called on the page.
     passes : int
-        How often the network is run for one map, forward or backward.
+        How often the network is run for one map, forward or backward; what follows the last map counts as nothing.
     make : callable
         Takes a `pneumo.bundle.Network` and returns an `Explain`.
     signed : bool
@@ -335,8 +336,8 @@ METHODS = {
   gradient; in units of the logit. That of the second block, whose map is eight times as fine, is summed with its
   signs in cells of 8 x 8 pixels of the input, so that what speaks for and against side by side cancels.
 - Integrated HiResCAM is integrated gradients of the second block's map (Dhamdhere et al., ICLR 2019; Sattarzadeh et
-  al., ICASSP 2021): the same, of the difference to the map of an image of zeros, with the gradient's mean over 4 points
-  of the way between. What makes a network certain counts even where its gradient has vanished.
+  al., ICASSP 2021): the same, of the difference to the map of the image blurred away, with the gradient's mean of the
+  way between (`pneumo.probe.integrated`). What makes a network certain counts even where its gradient has vanished.
 - Grad-CAM (Selvaraju et al., ICCV 2017), by tf-keras-vis, multiplies it by the gradient's mean over all places. For a
   head that weighs places differently, as these networks' do, that leaves many radiographs without any map.
 - Grad-CAM++ (Chattopadhyay et al., WACV 2018) weighs the places of that mean. The exponential of the score, by which

@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.polynomial.legendre import leggauss, legroots, legval
+from numpy.polynomial.legendre import leggauss
 
 if TYPE_CHECKING:
     import keras
 
 _BATCH = 64
 PATH_POINTS = 4
-"""Points at which `integrated` takes a gradient."""
+"""Points at which `integrated` runs the layers before the last map, and takes their gradients."""
+POINTS_BETWEEN = 6
+"""Points between each two of them at which it runs what follows."""
 BLUR = 1 / 8
 """Standard deviation of the blur from which it begins, as a share of the side."""
 
@@ -36,63 +38,93 @@ def probe(model: keras.Model, layers: Sequence[str]) -> Callable:
     return _chain(model, layers) if _is_chain(model) else _taps(model, layers)
 
 
-def halves(model: keras.Model, layer: str) -> tuple[Callable, Callable]:
-    """A network in two: from inputs to a layer's output, and from there to what the last layer takes and the logit."""
+def divided(model: keras.Model, layers: Sequence[str]) -> list[Callable]:
+    """A network in parts: from inputs to the first layer's output, from there to the next layer's, and so on.
+
+    The last part goes on to what the last layer takes and the logit.
+    """
     import keras
     import tensorflow as tf
 
     last = model.layers[-1]
     if not _is_chain(model):
-        output = model.get_layer(layer).output
-        below, above = keras.Model(model.inputs, output), keras.Model(output, last.input)
+        ends = [model.inputs, *(model.get_layer(name).output for name in layers), last.input]
+        # A layer may be named twice: nothing lies between.
+        parts = [
+            tf.identity if start is end else partial(keras.Model(start, end), training=False)
+            for start, end in pairwise(ends)
+        ]
+    else:
+        steps = _steps(model, layers)
+        names = [name for name, _ in steps]
+        places = [0, *(1 + names.index(name) for name in layers), len(steps)]
+        parts = [partial(_through, [step for _, step in steps[start:end]]) for start, end in pairwise(places)]
+    *lower, upper = parts
 
-        def through(values):
-            found = above(values, training=False)
-            return found, (tf.matmul(found, last.kernel.value) + last.bias.value)[:, 0]
+    def ending(values):
+        found = upper(values)
+        return found, _dense(last, found)[:, 0]
 
-        return partial(below, training=False), through
-    steps = _steps(model, [layer])
-    place = 1 + [name for name, _ in steps].index(layer)
-
-    def lower(values):
-        for _, step in steps[:place]:
-            values = step(values)
-        return values
-
-    def upper(values):
-        for _, step in steps[place:]:
-            values = step(values)
-        return values, _dense(last, values)[:, 0]
-
-    return lower, upper
+    return [*lower, ending]
 
 
-def integrated(model: keras.Model, layer: str) -> Callable:
-    """A function from inputs to what the last layer takes, the logit, and evidence at each place of a layer.
+def _through(steps: Sequence[Callable], values):
+    for step in steps:
+        values = step(values)
+    return values
+
+
+def integrated(model: keras.Model, fine: str, coarse: str) -> Callable:
+    """A function from inputs to what the last layer takes, the logit, and evidence at each place of the fine layer.
 
     Evidence is by how much the layer's output differs from that of the same image blurred away, times the logit's
     gradient, mean of the way from the one to the other (Sundararajan et al., ICML 2017; the blurred image as where it
     begins: Sturmfels et al., Distill 2020), summed over the layer's filters. Over all places it sums, but for the error
     of the quadrature, to the difference of the two logits.
+
+    What follows the coarse layer costs little and may turn from one answer to the other within a short part of the way,
+    as recurrent layers do; what lies before it costs much and changes slowly. So the layers up to the coarse one are
+    run, and their gradients taken, at a few points, and what follows at several times as many, where the coarse layer's
+    output is taken to lie on the straight line between those of the points next to it.
     """
     import tensorflow as tf
 
-    lower, upper = halves(model, layer)
-    places, weights = radau(PATH_POINTS)
+    lower, middle, upper = divided(model, (fine, coarse))
     blur = tf.constant(blurring(model.inputs[0].shape[1]))
+    shares, weights = (tf.constant(part, tf.float32) for part in between())
 
     def explained(inputs):
         found, nothing = tf.split(lower(tf.concat([inputs, _along_both(blur, inputs)], axis=0)), 2)
         away = found - nothing
-        # The way ends at the radiograph itself, so that it is answered on the way.
-        points = tf.concat([*(nothing + place * away for place in places[:-1]), found], axis=0)
+        inner = (nothing + place * away for place in np.linspace(0, 1, PATH_POINTS)[1:-1])
+        points = tf.concat([nothing, *inner, found], axis=0)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(points)
-            last, logit = upper(points)
-        evidence = tf.reduce_sum(away * _mean(tape.gradient(logit, points), weights), axis=-1)
-        return tf.split(last, len(places))[-1], tf.split(logit, len(places))[-1], evidence
+            maps = middle(points)
+            mixed = tf.matmul(shares, tf.reshape(maps, (PATH_POINTS, -1)))
+            last, logit = upper(tf.reshape(mixed, (-1, *maps.shape[1:])))
+            mean = tf.linalg.matvec(tf.reshape(logit, (len(weights), -1)), weights, transpose_a=True)
+        gradient = tf.add_n(tf.split(tape.gradient(mean, points), PATH_POINTS))
+        # The way ends at the radiograph itself, so that it is answered on the way.
+        return *(tf.split(part, len(weights))[-1] for part in (last, logit)), tf.reduce_sum(away * gradient, axis=-1)
 
     return explained
+
+
+def between() -> tuple[np.ndarray, np.ndarray]:
+    """How values at points in the way are made of those at a few equally distant points, and what each counts.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Shares, shape (m, `PATH_POINTS`), and weights, shape (m,): Gauss-Legendre quadrature between each two of the
+        few points, and the last of these itself, which counts nothing.
+    """
+    places, weights = gauss(POINTS_BETWEEN)
+    parts = PATH_POINTS - 1
+    way = np.append(np.add.outer(np.arange(parts), places), parts)
+    shares = np.maximum(0, 1 - np.abs(way[:, np.newaxis] - np.arange(PATH_POINTS)))
+    return shares, np.append(np.tile(np.array(weights) / parts, parts), 0)
 
 
 def blurring(size: int) -> np.ndarray:
@@ -107,26 +139,10 @@ def _along_both(blur, images):
     return tf.einsum("kl,nilc->nikc", blur, lines)
 
 
-def _mean(gradients, weights: Sequence[float]):
-    """The weighted mean of gradients that lie one after the other in a batch."""
-    import tensorflow as tf
-
-    parts = tf.split(gradients, len(weights))
-    return tf.add_n([weight * part for weight, part in zip(weights, parts, strict=True)])
-
-
 def gauss(count: int) -> tuple[list[float], list[float]]:
     """Places between 0 and 1, and weights, of Gauss-Legendre quadrature."""
     places, weights = leggauss(count)
     return [*map(float, (places + 1) / 2)], [*map(float, weights / 2)]
-
-
-def radau(count: int) -> tuple[list[float], list[float]]:
-    """Places from 0 to 1, and weights, of Gauss-Radau quadrature that ends at 1 (Abramowitz and Stegun, 25.4.31)."""
-    lower = [0] * (count - 1) + [1]
-    roots = legroots([*lower[:-1], 1, 1])[::-1]
-    weights = (1 - roots) / (count * legval(roots, lower)) ** 2 / 2
-    return [*map(float, (1 - roots) / 2)], [*map(float, weights)]
 
 
 def signature(model: keras.Model):
@@ -218,11 +234,11 @@ def compile_features(model: keras.Model, *layers: str) -> Callable[[np.ndarray],
     return features_of
 
 
-def compile_integrated(model: keras.Model, layer: str) -> Callable[[np.ndarray], np.ndarray]:
-    """From inputs to the evidence of `integrated` at each place of a layer, shape (n, rows, columns)."""
+def compile_integrated(model: keras.Model, fine: str, coarse: str) -> Callable[[np.ndarray], np.ndarray]:
+    """From inputs to the evidence of `integrated` at each place of the fine layer, shape (n, rows, columns)."""
     import tensorflow as tf
 
-    run = integrated(model, layer)
+    run = integrated(model, fine, coarse)
     evidence = tf.function(lambda inputs: run(inputs)[2], input_signature=[signature(model)], autograph=False)
     return lambda inputs: _in_batches(evidence, inputs)
 

@@ -60,6 +60,8 @@ HEAT_PERCENTILE = 90
 HEAT_PASSES = 5_000
 """How often a network may be run to find the scale of one method: slow methods are tried on fewer images."""
 _LEAST_MAPS = 16
+FAINT = 0.1
+"""Maps whose peak is a smaller share of full strength are counted."""
 HEAT_RULE = (
     f"{HEAT_PERCENTILE}th percentile, over held-out images of a class with any heat, of the map's largest value; "
     f"of all of them, or of as many, evenly spread, as {HEAT_PASSES} runs of the network allow, at least "
@@ -403,15 +405,17 @@ def _heat_scales(network: Network, held_out: Views) -> dict[str, Any]:
         # A method that needs to know where the lungs are has nothing to show for a network that does not.
         if not len(everything):
             continue
+        # A class for which nothing was ever drawn takes the scale of the other; without a sign, there is only one.
+        scale = {
+            label: float(np.percentile(found if len(found) and design.signed else everything, HEAT_PERCENTILE))
+            for label, found in drawn.items()
+        }
         scales[method] = {
-            # A class for which nothing was ever drawn takes the scale of the other; without a sign, there is only one.
-            "scale": {
-                label: float(np.percentile(found if len(found) and design.signed else everything, HEAT_PERCENTILE))
-                for label, found in drawn.items()
-            },
+            "scale": scale,
             "rule": HEAT_RULE,
             "maps": {label: len(peaks[label]) for label in CLASS_NAMES},
             "empty_maps": {label: len(peaks[label]) - len(drawn[label]) for label in CLASS_NAMES},
+            "faint_maps": {label: int((drawn[label] < FAINT * scale[label]).sum()) for label in CLASS_NAMES},
         }
     if DEFAULT_METHOD not in scales:
         raise TrainingError(

@@ -253,6 +253,8 @@ def test_heat_is_drawn_at_full_strength_where_one_map_in_ten_is_hotter(shown, co
         assert found["scale"][label] == pytest.approx(expected, rel=0.05)
         assert found["maps"][label] == len(peaks[label])
         assert found["empty_maps"][label] == len(peaks[label]) - len(hot[label])
+        faint = sum(peak < 0.1 * found["scale"][label] for peak in hot[label])
+        assert found["faint_maps"][label] == faint
 
 
 # --- decided anew, without training ------------------------------------------------------------------------------

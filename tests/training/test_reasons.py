@@ -125,7 +125,7 @@ def test_evidence_moves_into_the_lungs(network, tmp_path):
         shown = (shown - shown.mean(axis=(1, 2), keepdims=True)) / shown.std(axis=(1, 2), keepdims=True)
         logits = compile_logit(model)(shown[..., np.newaxis])
         assert logits[labels == 1].min() > logits[labels == 0].max()
-        heat = np.maximum(compile_integrated(model, "conv3")(shown[labels == 1][..., np.newaxis]), 0)
+        heat = np.maximum(compile_integrated(model, "conv3", "conv5")(shown[labels == 1][..., np.newaxis]), 0)
         shares[reasons] = heat[:, :, :4].sum() / heat.sum()
     assert shares[3.0] > max(0.8, shares[0.0] + 0.1)
 
