@@ -2,8 +2,9 @@
 
 The rule by which a default is chosen, on held-out images: of the methods that run a network, or a part of it, at most
 ten times for a map, so that an answer feels instant, that leave at most 1 % of the maps blank, and whose maps have a
-rank correlation between -0.2 and 0.2 with those of networks with random weights, for each network, the one with the
-largest insertion minus deletion, mean of the networks. Where none passes, the rank correlation is left out of it.
+rank correlation between -0.2 and 0.2 with those of networks with random weights, mean of four draws of these, for each
+network, the one with the largest insertion minus deletion, mean of the networks. Where none passes, the rank
+correlation is left out of it.
 """
 
 from __future__ import annotations
@@ -44,8 +45,10 @@ _LEAST = 12
 """Images on which a method is measured at least, if there are as many."""
 _COMPARED, _LEAST_COMPARED = 12, 4
 """Of them, those whose maps are compared with other maps, at most and, of slow methods, at least."""
-_COMPARISONS = 6
-"""With four networks that forgot, noise and another exposure."""
+_DRAWS = 4
+"""Of a network whose weights are all random, which the rule looks at: two maps may be alike by chance."""
+_COMPARISONS = 5 + _DRAWS
+"""With networks that forgot in part, and all, noise and another exposure."""
 _BATCH = 64
 
 
@@ -187,7 +190,9 @@ def _measure_network(
     sights = [sight(judge, judge.inputs(case.prepared)) for case in cases]
     baselines = {kind: _baseline(kind, judge, cases, sights) for kind in BASELINES}
     # Each compiled once for all methods; a graph holds the normalisations of the network it was made of.
-    forgetful = {step: _instead(judge, model) for step, model in _forgetful(judge.network).items()}
+    forgetful = {
+        step: [_instead(judge, model) for model in models] for step, models in _forgetful(judge.network).items()
+    }
     seeds = [_instead(judge, model) for model in others]
     rows = {}
     for method in methods:
@@ -243,7 +248,7 @@ def _measure(
     sights: list[Sight],
     patients: np.ndarray,
     compared: np.ndarray,
-    forgetful: dict[str, Bundle],
+    forgetful: dict[str, list[Bundle]],
     seeds: list[Bundle],
     baselines: dict[str, dict[str, np.ndarray]],
 ) -> dict[str, Any]:
@@ -285,7 +290,7 @@ def _measure(
         return Explainer(bundle, method).evidence(judge.name, few, TARGET)
 
     # Rank correlation with the maps of networks that forget from the top, layer by layer (Adebayo et al., 2018).
-    row["cascade"] = {step: likeness(maps_of(bundle)) for step, bundle in forgetful.items()}
+    row["cascade"] = {step: likeness(*map(maps_of, bundles)) for step, bundles in forgetful.items()}
     row["noise"] = likeness(explainer.evidence(judge.name, [_noisy(item) for item in few], TARGET))
     row["exposure"] = likeness(explainer.evidence(judge.name, [_exposed(item) for item in few], TARGET))
     row["seeds"] = likeness(*map(maps_of, seeds)) if seeds else None
@@ -303,12 +308,19 @@ def _instead(judge: Judge, model: keras.Model) -> Bundle:
     return dataclasses.replace(judge.bundle, networks={judge.name: dataclasses.replace(judge.network, model=model)})
 
 
-def _forgetful(network: Network) -> dict[str, keras.Model]:
-    """Networks that forgot from the top down to a layer, by that layer: the head, block 5, block 3, all."""
+def _forgetful(network: Network) -> dict[str, list[keras.Model]]:
+    """Networks that forgot from the top down to a layer, by that layer: the head, block 5, block 3, all.
+
+    One for each, of the last as many as `_DRAWS`.
+    """
     names = [layer.name for layer in reversed(network.model.layers) if layer.weights]
     features = architecture(network.name).features
     steps = ("probability", features[-1], features[len(features) // 2], names[-1])
-    return {step: randomised(network.model, names[: names.index(step) + 1]) for step in steps}
+    draws = dict.fromkeys(steps, 1) | {names[-1]: _DRAWS}
+    return {
+        step: [randomised(network.model, names[: names.index(step) + 1], seed) for seed in range(count)]
+        for step, count in draws.items()
+    }
 
 
 def _likeness(

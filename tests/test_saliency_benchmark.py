@@ -187,7 +187,9 @@ def test_each_network_that_forgot_is_asked_with_its_own_normalisations(bundle, n
     forgetful = _forgetful(judge.network)
     assert list(forgetful) == ["probability", "conv5", "conv3", "conv1"]
     kept = dict.fromkeys(forgetful, 0)
-    for step, model in forgetful.items():
+    assert [len(models) for models in forgetful.values()] == [1, 1, 1, 4]
+    assert not np.array_equal(*(model.get_weights()[0] for model in forgetful["conv1"][:2]))
+    for step, (model, *_) in forgetful.items():
         asked = NetworkJudge(_instead(judge, model), name).ask(inputs)
         expected = logit(model(inputs[..., np.newaxis].astype(np.float32), training=False).numpy()[:, 0])
         slope, offset = judge.network.slope, judge.network.offset
