@@ -25,10 +25,10 @@ from pneumo.backend import load_tensorflow
 from pneumo.bundle import SALIENCY, Bundle, Network, load_bundle
 from pneumo.classifier import Classifier
 from pneumo.evidence import evidence_of
-from pneumo.framing import Prepared, cut
+from pneumo.framing import RASTER, Prepared, cut
 from pneumo.lungs import Lungs, lungs_of
 from pneumo.methods import METHODS
-from pneumo.saliency import Explainer, HeatStatus
+from pneumo.saliency import Explainer, Heatmap, HeatStatus
 from pneumo.sanity import randomised, rank_correlation
 from pneumo.zoo import CLASS_NAMES, architecture
 
@@ -49,6 +49,8 @@ _DRAWS = 4
 """Of a network whose weights are all random, which the rule looks at: two maps may be alike by chance."""
 _COMPARISONS = 5 + _DRAWS
 """With networks that forgot in part, and all, noise and another exposure."""
+_COARSE = 8
+"""Standard deviation, in pixels of the raster, of the blur that leaves opacities."""
 _BATCH = 64
 
 
@@ -271,6 +273,7 @@ def _measure(
                 "share": evidence.share_in_lungs if evidence else 0.0,
                 "ratio": evidence.share_in_lungs / evidence.chance if evidence else 0.0,
                 "peak": float(bool(evidence and evidence.peak_zone)),
+                "opaque": _opaque_share(heatmap, case),
                 **curves(judge, seen, heatmap.values),
                 "drop": average_drop(judge, seen, heatmap.values),
                 "road": road(judge, seen.image, heatmap.values),
@@ -301,6 +304,16 @@ def _measure(
         "milliseconds": statistics.median(times),
         "processor_milliseconds": statistics.median(processor),
     }
+
+
+def _opaque_share(heatmap: Heatmap, case: _Case) -> float:
+    """Share of the heat in the lungs that lies in the brightest third of them, where air is missing; chance is 1/3."""
+    heat, inside = heatmap.placed(RASTER, RASTER), case.lungs.mask
+    # Opacities and not ribs.
+    gray = cv2.GaussianBlur(case.prepared.raster.astype(np.float32), (0, 0), _COARSE)
+    brightest = inside & (gray > np.percentile(gray[inside], 200 / 3))
+    total = heat[inside].sum()
+    return float(heat[brightest].sum() / total) if total > 0 else 0.0
 
 
 def _instead(judge: Judge, model: keras.Model) -> Bundle:

@@ -10,11 +10,24 @@ import scipy.integrate
 
 from benchmarks.faithfulness import Judge as NetworkJudge
 from benchmarks.faithfulness import average_drop, curves, imputed, road, sight
-from benchmarks.saliency import BASELINES, _affordable, _called, _forgetful, _instead, _likeness, saliency
+from benchmarks.saliency import (
+    BASELINES,
+    _affordable,
+    _called,
+    _Case,
+    _forgetful,
+    _instead,
+    _likeness,
+    _opaque_share,
+    saliency,
+)
 from pneumo.bundle import EMBEDDED, MANIFEST, SALIENCY, load_bundle
 from pneumo.classifier import Classifier, logit
+from pneumo.framing import RASTER, WHOLE, Prepared
+from pneumo.lungs import lungs_of
 from pneumo.methods import DEFAULT_METHOD
 from pneumo.radiograph import read_radiograph
+from pneumo.saliency import Heatmap
 from pneumo.zoo import ARCHITECTURES
 from training.saliency_table import best_method, default_table, saliency_table
 
@@ -139,6 +152,7 @@ def test_whole_benchmark(manifest, masks, runs, tmp_path, capsys):
             assert row["gain"]["value"] == pytest.approx(row["insertion"]["value"] - row["deletion"]["value"])
             assert 0 <= row["share"]["value"] <= 1
             assert 0 <= row["blank"] <= 1
+            assert 0 < row["opaque"]["value"] < 1
             assert row["images"] == row["compared"] == content["images"]
             assert row["gain_log_odds"]["value"] == pytest.approx(
                 row["insertion_log_odds"]["value"] - row["deletion_log_odds"]["value"]
@@ -160,6 +174,24 @@ def bundle(bundle_folder):
 def prepared(bundle, images):
     files = sorted((images / "test").glob("*/*.jpeg"))
     return bundle.prepare_all([read_radiograph(file) for file in files])
+
+
+def test_heat_where_the_lungs_are_opaque_is_told_from_heat_elsewhere():
+    """Of two lungs that grow darker from above, the upper third is the brightest."""
+    mask = np.zeros((RASTER, RASTER), bool)
+    mask[30:180, 30:90] = mask[30:180, 130:190] = True
+    raster = np.repeat(np.arange(RASTER, 0, -1, np.uint8)[:, np.newaxis], RASTER, axis=1)
+    case = _Case(Prepared(raster, 1.0, None), lungs_of(mask))
+
+    def opaque(rows) -> float:
+        values = np.zeros((RASTER, RASTER), np.float32)
+        values[rows] = 1
+        return _opaque_share(Heatmap("hirescam", "PNEUMONIA", values, WHOLE, 1.0), case)
+
+    assert opaque(slice(75)) == 1
+    assert opaque(slice(90, None)) == 0
+    assert opaque(slice(None)) == pytest.approx(1 / 3, abs=0.01)
+    assert opaque(slice(0)) == 0
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

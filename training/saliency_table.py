@@ -12,7 +12,12 @@ from training.metrics import wilson_interval
 
 MOST_PASSES, MOST_BLANK, MOST_LIKENESS = 10, 0.01, 0.2
 """The rule of benchmarks/saliency.py by which the default method is chosen, in numbers."""
-_PLACES = {"share": ("heat in the lungs", 2), "ratio": ("times chance", 2), "peak": ("peak in the lungs", 2)}
+_PLACES = {
+    "share": ("heat in the lungs", 2),
+    "ratio": ("times chance", 2),
+    "opaque": ("of it in their brightest third", 2),
+    "peak": ("peak in the lungs", 2),
+}
 _CURVES = {
     "insertion": ("insertion", 3),
     "deletion": ("deletion", 3),
@@ -55,7 +60,7 @@ def saliency_table(measured: dict[str, Any]) -> str:
 
 
 _GOALS = {"share": "at least 0.75", "peak": "at least 0.95", "beyond": "above 0, interval and all"}
-_OF_DEFAULT = ("share", "ratio", "peak", "gain", "beyond", "beyond_log_odds")
+_OF_DEFAULT = ("share", "ratio", "opaque", "peak", "gain", "beyond", "beyond_log_odds")
 _SPLITS = {"held out": "held out, which it was chosen by", "test": "test"}
 
 
