@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -64,6 +65,8 @@ def main() -> None:
             _photograph_room(browser, f"{url}/?{address}", name, picture)
         _photograph_room(browser, f"{url}/?{_ROOMS['case'][0]}", "phone", ".teach .card", (390, 844))
         _photograph_card(browser, Path(folder) / "card.html")
+    command = [sys.executable, "-m", "pneumo", "predict", examples[pneumonia].path, "--report", DOCS / "report.png"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _photograph(

@@ -105,10 +105,12 @@ def reading_notes() -> str:
     return f"""<p class="side-note reading"><strong>{first}</strong> {rest} The tab <em>The numbers</em> says what they
 were worth on the test images.
 <strong>Heat</strong> has a fixed scale for each network and class: strong is the peak that one in ten held-out images
-with any heat exceeds. It lies inside the box that the networks were shown. <strong>Contours</strong> are drawn at a
-quarter and at half of that scale. <strong>Covering</strong> fills a region from its surroundings and asks the networks
-again: if a map is right, the answer moves. An answer that stays may be right too, and what is filled in may look like
-disease to a network: the tour in the teaching room shows both lungs filled in.</p>"""
+with any heat exceeds. It lies inside the box that the networks were shown. Integrated HiResCAM tells what sets a
+radiograph off from the same one blurred away, and finds little where a lung is evenly white.
+<strong>Contours</strong> are drawn at a quarter and at half of that scale. <strong>Covering</strong> fills a region
+from its surroundings and asks the networks again: if a map is right, the answer moves. An answer that stays may be
+right too, and what is filled in may look like disease to a network: the tour in the teaching room shows both lungs
+filled in.</p>"""
 
 
 def empty_view() -> View:
