@@ -51,19 +51,22 @@ def plain_evidence(network, prepared, label) -> np.ndarray:
     """The evidence as Keras and TensorFlow give it, with nothing compiled, one point of the way after the other."""
     model = network.model
     inputs = np.concatenate([item.inputs(*network.view) for item in prepared])
-    fine = model.get_layer("conv2").output
-    below, above = keras.Model(model.inputs[0], fine), keras.Model(fine, model.layers[-1].input)
+    fine, coarse = (model.get_layer(layer).output for layer in ("conv2", "conv5"))
+    below, within = keras.Model(model.inputs[0], fine), keras.Model(fine, coarse)
+    above = keras.Model(coarse, model.layers[-1].input)
     blurred = np.stack([cv2.GaussianBlur(image[..., 0], (0, 0), len(image) / 8) for image in inputs])[..., np.newaxis]
     found, nothing = (below(values, training=False) for values in (inputs, blurred))
     total = 0
-    # Radau's points and weights from -1 to 1, the other way round.
-    inner, weights = scipy.special.roots_jacobi(3, 0, 1)
-    for place, weight in zip([*inner, -1], [*weights / (1 + inner), 1 / 8], strict=True):
-        point = nothing + (1 - place) / 2 * (found - nothing)
+    for third in range(3):
         with tf.GradientTape() as tape:
-            tape.watch(point)
-            logit = above(point, training=False) @ model.layers[-1].kernel + model.layers[-1].bias
-        total += tape.gradient(logit, point) * weight / 2
+            ends = [nothing + (third + step) / 3 * (found - nothing) for step in (0, 1)]
+            tape.watch(ends)
+            first, last = (within(end, training=False) for end in ends)
+            mean = 0
+            for place, weight in zip(*scipy.special.roots_legendre(6), strict=True):
+                hidden = above((1 - place) / 2 * first + (1 + place) / 2 * last, training=False)
+                mean += weight / 6 * (hidden @ model.layers[-1].kernel + model.layers[-1].bias)
+        total += sum(tape.gradient(mean, ends))
     return class_evidence(tf.reduce_sum((found - nothing) * total, axis=-1).numpy(), network.input_size, label)
 
 
@@ -144,7 +147,7 @@ def test_network_that_is_no_chain(bundle, prepared):
     inputs = keras.Input((48, 48, 1))
     x = keras.layers.Conv2D(4, 3, 2, activation="relu", name="conv1")(inputs)
     x = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="conv2")(x)
-    x = keras.layers.Add()([x, keras.layers.Conv2D(4, 1, name="conv3")(x)])
+    x = keras.layers.Add(name="conv5")([x, keras.layers.Conv2D(4, 1, name="conv3")(x)])
     x = keras.layers.GlobalAveragePooling2D()(x)
     one = with_model(bundle, "cnn", keras.Model(inputs, keras.layers.Dense(1, "sigmoid")(x)))
     scales = Explainer(one).evidence("cnn", prepared[:4], "PNEUMONIA").max()

@@ -177,27 +177,19 @@ def blurred_away(inputs: np.ndarray) -> np.ndarray:
 def hirescam_integrated(network, prepared, sign):
     image = seen(network, prepared)
     own, nothing = (parts(network.model, inputs, "conv2")[0] for inputs in (image, blurred_away(image)))
-    points = [nothing + np.float32(third / 3) * (own - nothing) for third in range(4)]
-    ends = [between(network.model, "conv2", "conv5", point) for point in points]
     places, weights = scipy.special.roots_legendre(6)
-    gradients = [np.zeros_like(end) for end in ends]
+    total = 0
     for third in range(3):
-        for place, weight in zip((places + 1) / 2, weights / 6, strict=True):
-            near = (1 - place, place)
-            with tf.GradientTape() as tape:
-                mixed = near[0] * ends[third] + near[1] * ends[third + 1]
-                tape.watch(mixed)
-                logit = between(network.model, "conv5", "", mixed)
-            found = tape.gradient(logit, mixed)
-            for end, share in zip((third, third + 1), near, strict=True):
-                gradients[end] += weight * share * found
-    mean = 0
-    for point, gradient in zip(map(tf.constant, points), gradients, strict=True):
+        ends = [tf.constant(nothing + np.float32(step / 3) * (own - nothing)) for step in (third, third + 1)]
         with tf.GradientTape() as tape:
-            tape.watch(point)
-            end = between(network.model, "conv2", "conv5", point)
-        mean += tape.gradient(end, point, output_gradients=tf.constant(gradient)).numpy()
-    return summed((sign * (own - nothing) * mean).sum(axis=-1)[0], network.input_size // 8)
+            tape.watch(ends)
+            first, last = (between(network.model, "conv2", "conv5", end) for end in ends)
+            mean = sum(
+                weight / 6 * between(network.model, "conv5", "", (1 - place) / 2 * first + (1 + place) / 2 * last)
+                for place, weight in zip(places, weights, strict=True)
+            )
+        total += sum(part.numpy() for part in tape.gradient(mean, ends))
+    return summed((sign * (own - nothing) * total).sum(axis=-1)[0], network.input_size // 8)
 
 
 def integrated_gradients(network, prepared, sign, nodes=16):
