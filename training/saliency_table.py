@@ -15,7 +15,7 @@ MOST_PASSES, MOST_BLANK, MOST_LIKENESS = 10, 0.01, 0.2
 _PLACES = {
     "share": ("heat in the lungs", 2),
     "ratio": ("times chance", 2),
-    "opaque": ("of it in their brightest third", 2),
+    "opaque": ("of the heat in the lungs, in their brightest third (chance 0.33)", 2),
     "peak": ("peak in the lungs", 2),
 }
 _CURVES = {
