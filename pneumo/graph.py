@@ -94,12 +94,7 @@ def _compile(models: Mapping[str, keras.Model], explained: bool):
     """From an input for each model to the outputs, evidence, (n, rows, columns), and the last features."""
     import tensorflow as tf
 
-    passes = [
-        integrated(model, (design := architecture(name)).fine_map, design.last_map)
-        if explained
-        else _plain(probe(model, [""]))
-        for name, model in models.items()
-    ]
+    passes = [_pass(name, model, explained) for name, model in models.items()]
 
     def compute(inputs):
         found = [run(values) for run, values in zip(passes, inputs, strict=True)]
@@ -109,8 +104,12 @@ def _compile(models: Mapping[str, keras.Model], explained: bool):
     return tf.function(compute, input_signature=[[signature(model) for model in models.values()]], autograph=False)
 
 
-def _plain(run: Callable) -> Callable:
-    """The same results as of `pneumo.probe.integrated`, without evidence."""
+def _pass(name: str, model: keras.Model, explained: bool) -> Callable:
+    """What one network is asked: `pneumo.probe.integrated`, or the same without evidence."""
+    if explained:
+        design = architecture(name)
+        return integrated(model, design.fine_map, design.last_map)
+    run = probe(model, [""])
 
     def without(inputs):
         (last,), logit = run(inputs)
