@@ -188,7 +188,7 @@ def test_radiograph_without_lungs_warns(page):
     page.set_input_files("#upload input[type=file]", content)
     wait_for_answer(page, "noise.png")
     warning = page.locator("#verdict [role=alert]")
-    assert re.match(r"(No|Only one) lung was found\. The networks were shown the whole image", warning.inner_text())
+    assert "No lung was found." in warning.inner_text()
     assert "do not rely on this answer" in warning.inner_text()
     assert page.locator("#cards .outline").count() == 0
 
