@@ -11,7 +11,7 @@ import numpy as np
 
 from pneumo.bundle import GATE_RECORD
 from pneumo.framing import to_raster
-from pneumo.gate import ODDITIES, Judgement, Look
+from pneumo.gate import FACTS, ODDITIES, Judgement, Look
 from pneumo.radiograph import read_radiograph, right
 from training.batteries import STRESSES
 from training.bundling import write_json
@@ -23,6 +23,7 @@ from training.outsiders import HELD_OUT, UNSEEN, Outsider, outsiders
 
 ALTERED = 40
 """How many test radiographs are altered."""
+_FOUND = FACTS.index("found")
 
 
 def measure_gate(
@@ -55,26 +56,28 @@ def measure_gate(
     dataset, source = open_dataset(manifest)
     judge = Judge(folder)
     others = [item for item in (pictures or list(outsiders(*PICTURES))) if item.use == HELD_OUT]
-    refused = [judgement.refused for judgement in judge([item.raster for item in others])]
     kinds = {}
     for kind in sorted({item.kind for item in others}):
-        own = [hit for hit, item in zip(refused, others, strict=True) if item.kind == kind]
-        kinds[kind] = _share(sum(own), len(own)) | {"fitted": kind not in UNSEEN}
+        own = [item.raster for item in others if item.kind == kind]
+        kinds[kind] = judge.count(own) | {"fitted": kind not in UNSEEN}
     test = sample(source, dataset, ("test",))
-    radiographs = {"test radiographs": judge(test)}
+    radiographs = {"test radiographs": judge.count(test)}
     if originals:
         found = [to_raster(read_radiograph(path).pixels) for path in sorted(originals.rglob("*.jpeg"))]
-        radiographs["test radiographs as published"] = judge(found)
+        radiographs["test radiographs as published"] = judge.count(found)
     rows = np.unique(np.linspace(0, len(test) - 1, min(altered, len(test))).astype(int))
     for title in HARMLESS:
-        radiographs[title] = judge([STRESSES[title](test[row]) for row in rows])
+        radiographs[title] = judge.count([STRESSES[title](test[row]) for row in rows])
     rng = np.random.default_rng(1)
-    odd = {title: (wanted, judge([alter(test[row], rng) for row in rows])) for title, (wanted, alter) in ODD.items()}
+    refused, with_lungs = (sum(entry[key] for entry in kinds.values()) for key in ("refused", "lungs"))
     report = {
-        "others": _share(sum(refused), len(refused)),
+        "others": _share(refused, len(others), with_lungs),
         "kinds": kinds,
-        "radiographs": {title: _counted(found) for title, found in radiographs.items()},
-        "odd": {title: _counted(found) | {"wanted": wanted} for title, (wanted, found) in odd.items()},
+        "radiographs": radiographs,
+        "odd": {
+            title: judge.count([alter(test[row], rng) for row in rows]) | {"wanted": wanted}
+            for title, (wanted, alter) in ODD.items()
+        },
     }
     write_json(folder / GATE_RECORD, report)
     return report
@@ -98,19 +101,17 @@ class Judge:
             )
         self._gate = gate
 
-    def __call__(self, rasters: Sequence[np.ndarray] | np.ndarray) -> list[Judgement]:
-        """Judge pictures, each uint8, shape (224, 224)."""
-        return [self._judged(*pair) for pair in zip(rasters, self._looker.look(rasters), strict=True)]
+    def count(self, rasters: Sequence[np.ndarray] | np.ndarray) -> dict[str, Any]:
+        """How many pictures, each uint8, shape (224, 224), are refused, warned of, and said to show two lungs."""
+        looks = self._looker.look(rasters)
+        found = [self._judged(*pair) for pair in zip(rasters, looks, strict=True)]
+        tally = Counter(oddity for judgement in found for oddity in judgement.oddities)
+        refused, lungs = sum(judgement.refused for judgement in found), sum(int(look.plain[_FOUND]) for look in looks)
+        return _share(refused, len(found), lungs) | {"warned": {name: tally[name] for name in ODDITIES if tally[name]}}
 
     def _judged(self, raster: np.ndarray, look: Look) -> Judgement:
         return self._gate.judge(look, lambda turn, invert: self._looker.look([right(raster, turn, invert)])[0])
 
 
-def _share(count: int, total: int) -> dict[str, Any]:
-    return {"refused": count, "images": total, "interval": wilson_interval(count, total)}
-
-
-def _counted(found: Sequence[Judgement]) -> dict[str, Any]:
-    tally = Counter(oddity for judgement in found for oddity in judgement.oddities)
-    refused = sum(judgement.refused for judgement in found)
-    return _share(refused, len(found)) | {"warned": {name: tally[name] for name in ODDITIES if tally[name]}}
+def _share(refused: int, images: int, lungs: int) -> dict[str, Any]:
+    return {"refused": refused, "images": images, "interval": wilson_interval(refused, images), "lungs": lungs}

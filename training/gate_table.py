@@ -11,9 +11,9 @@ from training.metrics import wilson_interval
 
 def gate_table(report: dict[str, Any]) -> str:
     """Three tables in Markdown of what `training.gate_report.measure_gate` counted."""
-    kinds = [("**all that are no chest radiographs**", [_share(report["others"])])]
+    kinds = [("**all that are no chest radiographs**", [_share(report["others"]), str(report["others"]["lungs"])])]
     kinds += [
-        (f"{kind}{'' if entry['fitted'] else ', a kind never fitted'}", [_share(entry)])
+        (f"{kind}{'' if entry['fitted'] else ', a kind never fitted'}", [_share(entry), str(entry["lungs"])])
         for kind, entry in report["kinds"].items()
     ]
     odd = []
@@ -23,10 +23,13 @@ def gate_table(report: dict[str, Any]) -> str:
         odd.append((f"test radiographs, {title}", cells))
     return "\n\n".join(
         [
-            markdown_table(["refused"], kinds),
+            markdown_table(["refused", "two lungs found"], kinds),
             markdown_table(
-                ["refused", "warnings"],
-                [(title, [_share(entry), _warned(entry)]) for title, entry in report["radiographs"].items()],
+                ["refused", "two lungs found", "warnings"],
+                [
+                    (title, [_share(entry), f"{entry['lungs']} of {entry['images']}", _warned(entry)])
+                    for title, entry in report["radiographs"].items()
+                ],
             ),
             markdown_table(["warned of", "refused", "other warnings"], odd),
         ]
