@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from benchmarks.certainty import STRESSED, lung_certainty
 from benchmarks.fuzz import fuzz
 from benchmarks.latency import latency
 from benchmarks.load import load
@@ -32,6 +33,11 @@ def main() -> None:
     command = commands.add_parser("lungs", help="to find the lungs of one radiograph")
     command.add_argument("--repeats", type=int, default=200)
     command.set_defaults(run=lungs)
+    command = commands.add_parser("certainty", help="how certain the lungs are, of radiographs and of other pictures")
+    command.add_argument("--data", type=Path, default=Path("runs/data/dataset.json"))
+    command.add_argument("--models", type=Path, default=EMBEDDED)
+    command.add_argument("--stressed", type=int, default=STRESSED, help="held-out radiographs put under every stress")
+    command.set_defaults(run=lung_certainty)
     command = commands.add_parser("points", help="which balanced operating point holds on other patients")
     command.add_argument("--data", type=Path, default=Path("runs/data/dataset.json"))
     command.add_argument("--models", type=Path, default=EMBEDDED)

@@ -18,7 +18,7 @@ from pneumo.backend import load_tensorflow
 from pneumo.errors import BundleError, PneumoError, UnknownNameError
 from pneumo.framing import FRAMINGS, SCALINGS, Prepared, needs_lungs, to_raster
 from pneumo.gate import Gate
-from pneumo.lungs import Lungs, Segmenter, lungs_of
+from pneumo.lungs import Lungs, Segmenter, lungs_in
 from pneumo.radiograph import Radiograph
 from pneumo.weights import load_weights
 from pneumo.zoo import CLASS_NAMES, build, build_segmenter
@@ -173,7 +173,7 @@ class Bundle:
         if self.segmenter and rasters:
             masks, seen = self.segmenter.look(np.stack(rasters))
             sights = list(seen)
-            lungs = [lungs_of(mask >= 0.5) for mask in masks]
+            lungs = [lungs_in(mask) for mask in masks]
         return [Prepared(*parts) for parts in zip(rasters, aspects, lungs, sights, strict=True)]
 
 

@@ -27,6 +27,11 @@ _WIDEST_NECK = 0.5
 """Largest height of the place where two lungs touch, as a share of the height of the lower of them."""
 _LEAST_CONTRAST = 1.0
 """Standard deviation of gray values, 0 to 255, below which an image is blank; the network makes up lungs there."""
+_LIKELY, _CERTAIN = 0.1, 0.9
+"""Probabilities from which on a pixel may be lung, and is."""
+LEAST_CERTAIN = 0.5
+"""Least `certainty` of two lungs. Every training radiograph that shows two by shape has more (`python -m benchmarks
+certainty`)."""
 
 
 @dataclass(frozen=True)
@@ -125,30 +130,55 @@ def lungs_of(mask: np.ndarray) -> Lungs:
     Lungs
         With a `reason` if there are not two of them, side by side and of comparable size.
     """
-    nothing = np.zeros((RASTER, RASTER), bool)
     count, parts, figures, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     areas = figures[:, cv2.CC_STAT_AREA] / mask.size
     large = [number for number in range(1, count) if areas[number] >= _LEAST_AREA]
     if not large:
-        return Lungs(nothing, nothing, "No lung was found.")
+        return _none("No lung was found.")
     if len(large) == 1:
         # Lungs that touch are one part; the narrowest column between them is where they meet. One lung has no neck.
         right, left, neck = _cut_apart(parts == large[0])
         if neck > _WIDEST_NECK:
-            return Lungs(nothing, nothing, "Only one lung was found.")
+            return _none("Only one lung was found.")
     else:
         first, second = sorted(sorted(large, key=lambda number: -areas[number])[:2], key=lambda n: centres[n][0])
         right, left = _filled(parts == first), _filled(parts == second)
     smaller, larger = sorted((share(right), share(left)))
     if smaller < _LEAST_AREA:
-        return Lungs(nothing, nothing, "Only one lung was found.")
+        return _none("Only one lung was found.")
     if larger > _LARGEST_RATIO * smaller:
-        return Lungs(nothing, nothing, "The two parts found are too unequal to be two lungs.")
+        return _none("The two parts found are too unequal to be two lungs.")
     if smaller + larger > _LARGEST_AREA:
-        return Lungs(nothing, nothing, "What was found is too large to be two lungs.")
+        return _none("What was found is too large to be two lungs.")
     if _middle(left) - _middle(right) < 0.15:
-        return Lungs(nothing, nothing, "The two parts found do not lie side by side.")
+        return _none("The two parts found do not lie side by side.")
     return Lungs(right, left)
+
+
+def lungs_in(likely: np.ndarray) -> Lungs:
+    """The two lungs in what a segmenter makes of a radiograph.
+
+    Parameters
+    ----------
+    likely : numpy.ndarray of float32, shape (224, 224)
+        The probability of lung at each pixel, 0 to 1.
+
+    Returns
+    -------
+    Lungs
+        As `lungs_of`; with a `reason`, too, if the segmenter is uncertain of most of what it found, as it mostly is
+        where a picture shows no lungs, and where a radiograph lies on its side or is inverted.
+    """
+    lungs = lungs_of(likely >= 0.5)
+    if lungs.found and certainty(likely) < LEAST_CERTAIN:
+        return _none("What was found is too uncertain to be two lungs.")
+    return lungs
+
+
+def certainty(likely: np.ndarray) -> float:
+    """How much of what may be lung is, 0 to 1, by the probability of lung at each pixel; 0 where none may be."""
+    possible = np.count_nonzero(likely >= _LIKELY)
+    return np.count_nonzero(likely >= _CERTAIN) / possible if possible else 0.0
 
 
 class Segmenter:
@@ -229,7 +259,12 @@ class Segmenter:
 
     def find_all(self, rasters: np.ndarray) -> list[Lungs]:
         """The lungs of several radiographs at once, uint8, shape (n, 224, 224)."""
-        return [lungs_of(mask >= 0.5) for mask in self.masks(rasters)]
+        return [lungs_in(mask) for mask in self.masks(rasters)]
+
+
+def _none(reason: str) -> Lungs:
+    nothing = np.zeros((RASTER, RASTER), bool)
+    return Lungs(nothing, nothing, reason)
 
 
 def _fields(values: np.ndarray, side: int) -> np.ndarray:

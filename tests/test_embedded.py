@@ -144,7 +144,23 @@ def test_examples_are_what_their_captions_say(examiner):
 def test_readme_shows_the_answer_of_the_program(examiner):
     path = ROOT / "pneumo" / "ui" / "examples" / "person8_virus_27.jpeg"
     shown = re.search(r"```json\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
-    assert json.loads(shown) == examiner.examine(read_radiograph(path)).record()
+    assert_alike(json.loads(shown), examiner.examine(read_radiograph(path)).record())
+
+
+def assert_alike(shown: object, answered: object) -> None:
+    """The same, but for one unit of the fourth decimal, to which shares are rounded: processors differ by less."""
+    if isinstance(shown, dict):
+        assert shown.keys() == answered.keys()
+        for key, value in shown.items():
+            assert_alike(value, answered[key])
+    elif isinstance(shown, list):
+        assert len(shown) == len(answered)
+        for pair in zip(shown, answered, strict=True):
+            assert_alike(*pair)
+    elif isinstance(shown, float):
+        assert answered == pytest.approx(shown, abs=1.01e-4)
+    else:
+        assert shown == answered
 
 
 def test_case_library_is_of_these_networks(manifest, predictions):
@@ -182,7 +198,7 @@ def test_predictions_are_reproduced(examiner, predictions):
     for file in list(predictions)[::40]:
         examination = examiner.examine(read_radiograph(SHARED / "chest_xray" / file))
         for name, prediction in examination.predictions.items():
-            assert prediction.probability == pytest.approx(float(predictions[file][name]), abs=2e-4)
+            assert prediction.probability == pytest.approx(float(predictions[file][name]), abs=1.01e-4)
 
 
 @pytest.mark.shared

@@ -6,9 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from sklearn.datasets import load_sample_images
 
 from pneumo.framing import RASTER, to_raster
-from pneumo.lungs import ZONES, Lungs, Segmenter, lungs_of
+from pneumo.lungs import LEAST_CERTAIN, ZONES, Lungs, Segmenter, certainty, lungs_in, lungs_of
 from pneumo.radiograph import read_radiograph
 
 MASKS = Path(__file__).parent / "data" / "lung_masks"
@@ -19,6 +20,7 @@ ONE = "Only one lung was found."
 UNEQUAL = "The two parts found are too unequal to be two lungs."
 LARGE = "What was found is too large to be two lungs."
 STACKED = "The two parts found do not lie side by side."
+UNCERTAIN = "What was found is too uncertain to be two lungs."
 
 
 def drawn(name: str) -> np.ndarray:
@@ -170,6 +172,45 @@ def test_any_mask_gets_an_answer(seed):
     check(lungs_of(mask))
 
 
+# What a segmenter makes of a radiograph
+
+
+def likely(mask: np.ndarray, inside: float, around: float = 0.0) -> np.ndarray:
+    return np.where(mask, np.float32(inside), np.float32(around))
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_certain_lungs_are_those_of_the_mask(name):
+    lungs, expected = lungs_in(likely(drawn(name), 0.95)), lungs_of(drawn(name))
+    assert np.array_equal(lungs.right, expected.right)
+    assert np.array_equal(lungs.left, expected.left)
+    check(lungs)
+
+
+@pytest.mark.parametrize(("inside", "around"), [(0.6, 0.0), (0.89, 0.0), (0.95, 0.2)])
+def test_uncertain_lungs_are_none(inside, around):
+    lungs = lungs_in(likely(drawn(NAMES[0]), inside, around))
+    assert lungs.reason == UNCERTAIN
+    check(lungs)
+
+
+@pytest.mark.parametrize(("mask", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_is_wrong_with_the_shape_is_said_first(mask, reason):
+    assert lungs_in(likely(mask, 0.6)).reason == reason
+
+
+def test_certainty():
+    mask = ellipses((60, 112, 35, 80), (165, 112, 35, 80))
+    rows = np.arange(RASTER)[:, np.newaxis]
+    assert certainty(np.zeros((RASTER, RASTER), np.float32)) == 0
+    assert certainty(likely(mask, 0.95, 0.05)) == 1
+    assert certainty(likely(mask, 0.5)) == 0
+    half = np.where(rows < 112, likely(mask, 0.95), likely(mask, 0.6))
+    assert certainty(half) == pytest.approx(0.5, abs=0.01)
+    for below, found in ((100, False), (124, True)):
+        assert lungs_in(np.where(rows < below, likely(mask, 0.95), likely(mask, 0.6))).found == found
+
+
 # The segmenter that ships
 
 
@@ -188,7 +229,7 @@ def rasters(images) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def found(finder, rasters) -> list[Lungs]:
-    return [lungs_of(mask >= 0.5) for mask in finder.masks(rasters)]
+    return finder.find_all(rasters)
 
 
 def test_masks(finder, rasters):
@@ -249,6 +290,24 @@ def test_no_lungs_where_there_are_none(finder, raster):
     lungs = finder.find(raster)
     assert not lungs.found
     check(lungs)
+
+
+def test_radiographs_are_more_certain_than_they_need_be(finder, rasters):
+    assert min(certainty(mask) for mask in finder.masks(rasters)) > LEAST_CERTAIN + 0.1
+
+
+@pytest.mark.parametrize("picture", load_sample_images().images, ids=["temple", "flower"])
+@pytest.mark.parametrize("turn", range(4))
+def test_photographs_have_no_lungs(finder, picture, turn):
+    gray = cv2.cvtColor(np.rot90(picture, turn).copy(), cv2.COLOR_RGB2GRAY)
+    assert not finder.find(to_raster(gray)).found
+
+
+def test_hardly_a_radiograph_on_its_side_or_inverted_has_lungs(finder, rasters):
+    turned = finder.find_all(np.rot90(rasters, axes=(1, 2)).copy())
+    inverted = finder.find_all(255 - rasters)
+    for lungs in (turned, inverted):
+        assert np.mean([item.found for item in lungs]) < 0.15
 
 
 def test_half_a_radiograph_has_one_lung(finder, rasters):

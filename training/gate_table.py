@@ -11,9 +11,9 @@ from training.metrics import wilson_interval
 
 def gate_table(report: dict[str, Any]) -> str:
     """Three tables in Markdown of what `training.gate_report.measure_gate` counted."""
-    kinds = [("**all that are no chest radiographs**", [_share(report["others"]), str(report["others"]["lungs"])])]
+    kinds = [("**all that are no chest radiographs**", [_share(report["others"]), _lungs(report["others"])])]
     kinds += [
-        (f"{kind}{'' if entry['fitted'] else ', a kind never fitted'}", [_share(entry), str(entry["lungs"])])
+        (f"{kind}{'' if entry['fitted'] else ', a kind never fitted'}", [_share(entry), _lungs(entry)])
         for kind, entry in report["kinds"].items()
     ]
     odd = []
@@ -27,7 +27,7 @@ def gate_table(report: dict[str, Any]) -> str:
             markdown_table(
                 ["refused", "two lungs found", "warnings"],
                 [
-                    (title, [_share(entry), f"{entry['lungs']} of {entry['images']}", _warned(entry)])
+                    (title, [_share(entry), _lungs(entry), _warned(entry)])
                     for title, entry in report["radiographs"].items()
                 ],
             ),
@@ -40,6 +40,10 @@ def _share(entry: dict[str, Any], count: int | None = None) -> str:
     count, total = entry["refused"] if count is None else count, entry["images"]
     low, high = (100 * bound for bound in wilson_interval(count, total))
     return f"{count} of {total}, {percent(count / total)} [{low:.1f}, {high:.1f}]"
+
+
+def _lungs(entry: dict[str, Any]) -> str:
+    return _share(entry, entry["lungs"])
 
 
 def _warned(entry: dict[str, Any], but: str = "") -> str:

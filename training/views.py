@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pneumo.framing import Prepared, beyond, cut, frame, needs_lungs, show
-from pneumo.lungs import Lungs, Segmenter, lungs_of
+from pneumo.lungs import Lungs, Segmenter
 from training.balance import Images
 from training.dataset import Image, load_rasters
 from training.fields import Recipe
@@ -111,11 +111,8 @@ def load_views(source: Source, images: list[Image], segmenter: Segmenter | None)
 
 def find_lungs(segmenter: Segmenter, rasters: np.ndarray) -> list[Lungs]:
     """The lungs of many radiographs."""
-    return [
-        lungs_of(mask >= 0.5)
-        for start in range(0, len(rasters), _BATCH)
-        for mask in segmenter.masks(rasters[start : start + _BATCH])
-    ]
+    parts = (rasters[start : start + _BATCH] for start in range(0, len(rasters), _BATCH))
+    return [lungs for part in parts for lungs in segmenter.find_all(part)]
 
 
 def uses_lungs(recipe: Recipe) -> bool:

@@ -31,7 +31,6 @@ from training.segment import (  # noqa: E402
     load_segmenter,
     overlap,
     read_masks,
-    remove_lungs,
     train_segmenter,
 )
 
@@ -188,51 +187,6 @@ def test_weights_are_averaged_over_the_steps(trained, manifest, masks, tmp_path)
     assert running
     assert not any(differ[path] for path in running)
     assert all(differ[path] for path in differ if path.endswith("kernel"))
-
-
-# --- where there are no lungs -----------------------------------------------------------------------------------
-
-
-def drawn(number: int = 200, side: int = 48) -> np.ndarray:
-    """Images of one gray that are lung all over."""
-    return np.stack([np.full((number, side, side), 100, np.uint8), np.full((number, side, side), 255, np.uint8)], -1)
-
-
-def test_half_of_a_radiograph_loses_its_lung():
-    images = drawn()
-    remove_lungs(images, dataclasses.replace(TINY, halved=1.0, pictures=0.0), np.random.default_rng(0))
-    left = right = 0
-    grays = []
-    for gray, mask in np.moveaxis(images, -1, 1):
-        kept = mask.all(axis=0)
-        assert np.array_equal(mask.any(axis=0), kept), "whole columns"
-        assert 0.35 < kept.mean() < 0.65
-        assert np.count_nonzero(np.diff(kept)) == 1
-        assert (gray[:, kept] == 100).all()
-        painted = np.unique(gray[:, ~kept])
-        assert len(painted) == 1
-        grays.append(int(painted[0]))
-        left, right = left + int(not kept[0]), right + int(not kept[-1])
-    assert min(left, right) > 70
-    assert 80 < grays.count(0) < 130, "black as often as another gray"
-    assert len(set(grays)) > 40
-
-
-def test_picture_has_no_lung():
-    images = drawn()
-    remove_lungs(images, dataclasses.replace(TINY, halved=0.0, pictures=1.0), np.random.default_rng(0))
-    assert not images[..., 1].any()
-    assert len({image[..., 0].tobytes() for image in images}) > 190, "each is drawn anew, but for blank ones"
-
-
-def test_as_many_as_the_recipe_says_lose_their_lungs():
-    images = drawn(2000, 8)
-    remove_lungs(images, dataclasses.replace(TINY, halved=0.2, pictures=0.1), np.random.default_rng(1))
-    shares = (images[..., 1] > 0).mean(axis=(1, 2))
-    assert np.mean(shares == 0) == pytest.approx(0.1, abs=0.03)
-    assert np.mean((shares > 0) & (shares < 1)) == pytest.approx(0.2, abs=0.03)
-    untouched = images[shares == 1]
-    assert (untouched[..., 0] == 100).all()
 
 
 # --- masks on the wrong image -----------------------------------------------------------------------------------
